@@ -1,0 +1,64 @@
+"""Many views of every image, made on the device where they are used, grouped by what they teach a network to ignore."""
+
+from lightly_aug.collate import (
+    BaseCollateFunction,
+    ColorCollateFunction,
+    ImageCollateFunction,
+    MultiViewCollateFunction,
+    ShapeCollateFunction,
+    TextureCollateFunction,
+)
+from lightly_aug.images import ImageError
+from lightly_aug.invariances import Color, Shape, Texture, View
+from lightly_aug.memory_bank import MemoryBank
+from lightly_aug.operations import (
+    CenterCrop,
+    ColorJitter,
+    Normalize,
+    RandomGaussianBlur,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomRotation90,
+    RandomSolarize,
+    RandomVerticalFlip,
+    Resize,
+)
+from lightly_aug.recipes import MoCoCollateFunction, SimCLRCollateFunction
+from lightly_aug.samples import Indexed
+from lightly_aug.views import Views
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BaseCollateFunction",
+    "CenterCrop",
+    "Color",
+    "ColorCollateFunction",
+    "ColorJitter",
+    "ImageCollateFunction",
+    "ImageError",
+    "Indexed",
+    "MemoryBank",
+    "MoCoCollateFunction",
+    "MultiViewCollateFunction",
+    "Normalize",
+    "RandomGaussianBlur",
+    "RandomGrayscale",
+    "RandomHorizontalFlip",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "RandomRotation90",
+    "RandomSolarize",
+    "RandomVerticalFlip",
+    "Resize",
+    "Shape",
+    "ShapeCollateFunction",
+    "SimCLRCollateFunction",
+    "Texture",
+    "TextureCollateFunction",
+    "View",
+    "Views",
+    "__version__",
+]

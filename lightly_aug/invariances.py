@@ -1,0 +1,243 @@
+"""Groups of operations by what they teach a network to ignore, and the view that they make up."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import kornia.augmentation as K
+import numpy as np
+import torch
+from kornia.augmentation.base import _BasicAugmentationBase
+from torch import nn
+
+from lightly_aug.operations import (
+    CenterCrop,
+    ColorJitter,
+    Floats,
+    GeometricOperation,
+    Interpolation,
+    Ints,
+    KorniaModule,
+    Normalize,
+    Operation,
+    RandomGaussianBlur,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomRotation90,
+    RandomSolarize,
+    RandomVerticalFlip,
+    Resize,
+)
+
+__all__ = ["Color", "Shape", "Texture", "View"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Ignore where a thing is, how large it is and which way it is turned: crop, flips, rotations.
+
+    Args:
+        size: output side, or (height, width), in pixels.
+        scale: area of the crop as a share of the image.
+        ratio: aspect ratio of the crop.
+        hflip: probability of a horizontal flip.
+        vflip: probability of a vertical flip.
+        rot90: probability of a random number of quarter turns.
+        degrees: range of a free rotation, in degrees; 0 for none.
+        interpolation: "bilinear" or "bicubic".
+    """
+
+    size: int | tuple[int, int]
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    hflip: float = 0.5
+    vflip: float = 0.0
+    rot90: float = 0.0
+    degrees: float | tuple[float, float] = 0.0
+    interpolation: Interpolation = "bilinear"
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Those that can happen, in order."""
+        crop = RandomResizedCrop(self.size, self.scale, self.ratio, self.interpolation)
+        flips = RandomHorizontalFlip(self.hflip), RandomVerticalFlip(self.vflip), RandomRotation90(self.rot90)
+        free = () if self.degrees in (0, (0, 0)) else (RandomRotation(self.degrees),)
+        return (crop, *(flip for flip in flips if flip.p > 0), *free)
+
+
+@dataclass(frozen=True)
+class Texture:
+    """Ignore fine detail and the sign of edges: blur, solarize.
+
+    Args:
+        blur: probability of a Gaussian blur.
+        sigma: range of its standard deviation, in pixels of the view.
+        solarize: probability of a solarization.
+        threshold: values from here on are inverted.
+    """
+
+    blur: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    threshold: float = 0.5
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Those that can happen, in order."""
+        both = RandomGaussianBlur(self.sigma, self.blur), RandomSolarize(self.threshold, self.solarize)
+        return tuple(operation for operation in both if operation.p > 0)
+
+
+@dataclass(frozen=True)
+class Color:
+    """Ignore light and colour: jitter, grayscale.
+
+    Args:
+        brightness: range of the factor, or b for (1 - b, 1 + b).
+        contrast: likewise.
+        saturation: likewise.
+        hue: range of the shift in turns, or h for (-h, h).
+        jitter: probability that the four happen.
+        grayscale: probability that the colours are dropped.
+    """
+
+    brightness: float | tuple[float, float] = 0.4
+    contrast: float | tuple[float, float] = 0.4
+    saturation: float | tuple[float, float] = 0.4
+    hue: float | tuple[float, float] = 0.1
+    jitter: float = 0.8
+    grayscale: float = 0.2
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Those that can happen, in order."""
+        jitter = ColorJitter(self.brightness, self.contrast, self.saturation, self.hue, self.jitter)
+        both = jitter, RandomGrayscale(self.grayscale)
+        return tuple(operation for operation in both if operation.p > 0)
+
+
+class View:
+    """What happens to an image on the way to one view of it: invariances and operations, in order.
+
+    Args:
+        items: `Shape`, `Texture`, `Color`, single operations, and modules of `kornia.augmentation`, which run as
+            they are at their place in the order (they must keep the size of the image).
+        dtype: floating dtype of the view.
+
+    Attributes:
+        operations: all of it as operations.
+        columns: names of the numbers that one view of one image is made with.
+        dtype: floating dtype of the view.
+
+    Raises:
+        TypeError: an item is none of the above.
+        ValueError: items that do not go together.
+
+    Example:
+        >>> View(Shape(96, hflip=0), Color(jitter=0), Normalize(0.5, 0.5))
+        View(RandomResizedCrop(size=(96, 96), scale=(0.08, 1.0), ratio=(0.75, 1.3333333333333333), \
+interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normalize(mean=(0.5,), std=(0.5,)))
+    """
+
+    def __init__(
+        self, *items: Shape | Texture | Color | Operation | nn.Module, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.operations = tuple(operation for item in items for operation in _operations(item))
+        if not dtype.is_floating_point:
+            raise ValueError(f"View: dtype must be a floating dtype, got {dtype}")
+        self.dtype = dtype
+        self._check_order()
+        seen: Counter[str] = Counter()
+        names = []
+        for operation in self.operations:
+            kind = type(operation).__name__
+            seen[kind] += 1
+            number = f"_{seen[kind]}" if seen[kind] > 1 else ""
+            names += [f"{kind}{number}.{column}" for column in operation.columns]
+        self.columns = tuple(names)
+
+    def _check_order(self) -> None:
+        normalized: Operation | None = None
+        size: int | tuple[int, int] | None = None
+        for operation in self.operations:
+            if normalized and operation.needs_unit_range:
+                raise ValueError(f"View: {operation!r} works on values in [0, 1], move it in front of {normalized!r}")
+            if isinstance(operation, Normalize):
+                normalized = operation
+            if isinstance(operation, RandomResizedCrop | Resize | CenterCrop):
+                size = operation.size
+            if isinstance(operation, RandomRotation90) and isinstance(size, tuple) and size[0] != size[1]:
+                raise ValueError(
+                    f"View: RandomRotation90 turns a view of {size[0]}x{size[1]} on its side, make it square"
+                )
+
+    @property
+    def uniforms(self) -> int:
+        """How many uniform numbers one image's draw takes."""
+        return sum(operation.uniforms for operation in self.operations)
+
+    @property
+    def needs_unit_range(self) -> bool:
+        """Whether pixel values outside [0, 1] have no meaning for it."""
+        return any(operation.needs_unit_range for operation in self.operations)
+
+    def draw(self, u: Floats, height: Ints, width: Ints) -> tuple[Floats, Ints, Ints]:
+        """Turn uniform numbers into draws.
+
+        Args:
+            u: (n, uniforms) in [0, 1).
+            height: (n,) heights of the images.
+            width: (n,) widths.
+
+        Returns:
+            (n, len(columns)) numbers, and the (n,) heights and widths of the views.
+        """
+        drawn, used = [np.empty((len(u), 0))], 0
+        for operation in self.operations:
+            drawn.append(operation.draw(u[:, used : used + operation.uniforms], height, width))
+            used += operation.uniforms
+            if isinstance(operation, GeometricOperation):
+                height, width = operation.output_size(height, width, drawn[-1])
+        return np.concatenate(drawn, axis=1), height, width
+
+    def matrix(self, drawn: Floats, height: Ints, width: Ints) -> Floats:
+        """The (n, 3, 3) matrices that map (x, y, 1) in the image to (x, y, 1) in the view, pixel centres at integers.
+
+        Raises:
+            ValueError: a geometric module of Kornia is in the view: it draws only when the view is rendered.
+        """
+        total, used = np.broadcast_to(np.eye(3), (len(drawn), 3, 3)), 0
+        for operation in self.operations:
+            if isinstance(operation, KorniaModule) and operation.moves_pixels:
+                raise ValueError(f"no matrix is known for {operation!r}: Kornia draws it when the view is rendered")
+            if isinstance(operation, GeometricOperation):
+                own = drawn[:, used : used + len(operation.columns)]
+                total = operation.matrix(height, width, own) @ total
+                height, width = operation.output_size(height, width, own)
+            used += len(operation.columns)
+        return total
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and (self.operations, self.dtype) == (other.operations, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.operations, self.dtype))
+
+    def __repr__(self) -> str:
+        steps = " → ".join(map(repr, self.operations))
+        dtype = "" if self.dtype == torch.float32 else f"{', ' * bool(steps)}dtype={self.dtype}"
+        return f"View({steps}{dtype})"
+
+
+def _operations(item: object) -> tuple[Operation, ...]:
+    if isinstance(item, Shape | Texture | Color):
+        return item.operations
+    if isinstance(item, Operation):
+        return (item,)
+    if isinstance(item, _BasicAugmentationBase | K.ImageSequential):
+        return (KorniaModule(item),)
+    raise TypeError(
+        f"View: got {type(item).__module__}.{type(item).__qualname__}, wants Shape, Texture, Color, "
+        "an operation of lightly_aug or a module of kornia.augmentation"
+    )

@@ -1,0 +1,162 @@
+"""Where the image is in a sample, and how the batch gets the same shape back."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from lightly_aug.images import is_image
+
+__all__ = ["Indexed", "take_images"]
+
+Key = str | int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _IndexedSample:
+    index: int
+    sample: Any
+
+
+class Indexed(Dataset[_IndexedSample]):
+    """A dataset whose samples know their index, so that a sample gets the same views wherever it comes up.
+
+    With it, draws do not depend on the batch size, the order, the number of workers or the rank. The collate
+    function takes the index off again: batches look as they do without, and `Views.index` holds the indices.
+
+    Args:
+        dataset: any dataset with integer indices.
+
+    Example:
+        >>> from PIL import Image
+        >>> from lightly_aug import SimCLRCollateFunction
+        >>> dataset = Indexed([(Image.new("RGB", (40, 30)), 0), (Image.new("RGB", (30, 40)), 1)])
+        >>> collate = SimCLRCollateFunction(size=32, seed=0)
+        >>> views, labels = collate([dataset[1], dataset[0]])
+        >>> views.index
+        tensor([1, 0])
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> _IndexedSample:
+        try:
+            return _IndexedSample(int(index), self.dataset[index])
+        except IndexError:
+            raise
+        except Exception as error:
+            error.add_note(f"raised by sample {index} of the dataset")
+            raise
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __repr__(self) -> str:
+        return f"Indexed({self.dataset!r})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """The images of a batch, and the way back.
+
+    Attributes:
+        images: one a sample.
+        names: how to speak of each sample in an error.
+        index: (n,) int64, the samples' indices in the dataset, where they know them.
+        rebuild: puts the views at the images' place and collates all else.
+    """
+
+    images: list[Any]
+    names: list[str]
+    index: torch.Tensor | None
+    rebuild: Callable[[Any], Any]
+
+
+def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
+    """Find the image in every sample of a batch.
+
+    Args:
+        samples: all of one kind: images; tuples or lists; mappings; named tuples or dataclass instances.
+        key: where the image is; by default "image" in a mapping, the field `image`, else the first, in a named tuple
+            or dataclass, and 0 in a tuple or list.
+
+    Raises:
+        ValueError: no samples, or one that has no image at that place, or is of another kind than the first.
+    """
+    if len(samples) == 0:
+        raise ValueError("a batch needs at least one sample, got none")
+    index = None
+    if isinstance(samples[0], _IndexedSample):
+        index = torch.tensor([sample.index for sample in samples])
+        samples = [sample.sample for sample in samples]
+    names = [f"sample {i}" if index is None else f"sample {i} (index {index[i]})" for i in range(len(samples))]
+    images, rebuild = (list(samples), _same) if is_image(samples[0]) else _members(samples, key, names)
+    for i, image in enumerate(images):
+        if not is_image(image):
+            place = "" if key is None else f" at {key!r}"
+            raise ValueError(
+                f"{names[i]} has a {type(image).__name__}{place} where an image is wanted; image= names its place"
+            )
+        if isinstance(image, str) or hasattr(image, "__fspath__"):
+            names[i] += f", {image}"
+        elif getattr(image, "filename", ""):
+            names[i] += f", {image.filename}"
+    return Taken(images, names, index, rebuild)
+
+
+def _same(views: Any) -> Any:
+    return views
+
+
+def _members(samples: Sequence[Any], key: Key, names: list[str]) -> tuple[list[Any], Callable[[Any], Any]]:
+    """Samples with members, as mappings from a member's name or place to its value."""
+    first = samples[0]
+    make: Callable[[dict[Any, Any]], Any]
+    if isinstance(first, Mapping):
+        rows, make = [dict(s) if isinstance(s, Mapping) else {} for s in samples], _same
+    elif dataclasses.is_dataclass(first) and not isinstance(first, type):
+        fields = [field.name for field in dataclasses.fields(first)]
+        rows = [{name: getattr(s, name) for name in fields} if type(s) is type(first) else {} for s in samples]
+        make = lambda members: dataclasses.replace(first, **members)  # noqa: E731
+    elif isinstance(first, tuple) and hasattr(first, "_asdict"):
+        rows = [s._asdict() if isinstance(s, type(first)) else {} for s in samples]
+        make = lambda members: type(first)(**members)  # noqa: E731
+    elif isinstance(first, tuple | list):
+        rows = [dict(enumerate(s)) if isinstance(s, tuple | list) else {} for s in samples]
+        make = lambda members: tuple(members.values())  # noqa: E731
+    else:
+        raise ValueError(
+            f"{names[0]} is a {type(first).__name__}; "
+            "wants an image, a tuple or list, a mapping, a named tuple or a dataclass"
+        )
+    if key is None:
+        key = "image" if isinstance(first, Mapping) or "image" in rows[0] else next(iter(rows[0]), 0)
+    for row, name, sample in zip(rows, names, samples, strict=True):
+        if row.keys() != rows[0].keys():
+            raise ValueError(
+                f"{name} has members {_listed(row) or type(sample).__name__}, {names[0]} has {_listed(rows[0])}"
+            )
+        if key not in row:
+            raise ValueError(f"{name} has no member {key!r}, it has {_listed(row)}; image= names the image's place")
+
+    def rebuild(views: Any) -> Any:
+        return make({k: views if k == key else _collated(k, [row[k] for row in rows]) for k in rows[0]})
+
+    return [row[key] for row in rows], rebuild
+
+
+def _listed(row: dict[Any, Any]) -> str:
+    return ", ".join(map(repr, row))
+
+
+def _collated(key: Any, values: list[Any]) -> Any:
+    try:
+        return default_collate(values)
+    except (TypeError, RuntimeError, KeyError) as error:
+        kinds = ", ".join(dict.fromkeys(type(value).__name__ for value in values))
+        raise ValueError(
+            f"member {key!r} of the samples ({kinds}) cannot be made into a batch by default_collate: {error}"
+        ) from error
