@@ -354,7 +354,7 @@ class ColorJitter(Operation):
         if isinstance(value, Sequence):
             _interval(self, name, value, low, high)
             return value[0], value[1]
-        if not 0 <= value <= high:
+        if not 0 <= value <= high or math.isinf(value):
             raise ValueError(f"{type(self).__name__}: {name} must be a range or a number in [0, {high}], got {value!r}")
         return (-value, value) if name == "hue" else (max(0.0, 1.0 - value), 1.0 + value)
 
@@ -534,7 +534,7 @@ def _scaling(x: Floats, y: Floats) -> Floats:
 
 
 def _pair(operation: Operation, name: str, value: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in pair):
         raise ValueError(f"{type(operation).__name__}: {name} must be one or two integers > 0, got {value!r}")
     return pair
@@ -543,7 +543,8 @@ def _pair(operation: Operation, name: str, value: int | tuple[int, int]) -> tupl
 def _interval(
     operation: Operation, name: str, value: Sequence[float], low: float, high: float, *, open_low: bool = False
 ) -> None:
-    inside = len(value) == 2 and low <= value[0] <= value[1] <= high and not (open_low and value[0] == low)
+    pair = isinstance(value, Sequence) and len(value) == 2
+    inside = pair and low <= value[0] <= value[1] <= high and not (open_low and value[0] == low)
     if not inside or not all(math.isfinite(v) for v in value):
         allowed = f"{'(' if open_low else '['}{low}, {high}]"
         raise ValueError(f"{type(operation).__name__}: {name} must lie in {allowed}, low <= high, got {value!r}")

@@ -45,7 +45,9 @@ def info_nce(
         logits = dot(q, gather(k, grad=True))  # (n, N)
         target = rank() * n + torch.arange(n, device=q.device)
     else:
-        others = dot(q, _negatives(negatives, like=q))  # (n, m)
+        if negatives.ndim != 2 or negatives.shape[1] != q.shape[1]:
+            raise ValueError(f"negatives are {tuple(negatives.shape)}, query is {tuple(q.shape)}: (m, d) of the same d")
+        others = dot(q, unit(negatives))  # (n, m)
         if valid is not None:
             if valid.shape != negatives.shape[:1] or valid.dtype != torch.bool:
                 raise ValueError(
@@ -87,14 +89,15 @@ class InfoNCELoss(nn.Module):
 def unit(x: Tensor) -> Tensor:
     """Rows scaled to length 1, in float32 or wider. A zero row stays zero and its gradient stays finite."""
     x = x if x.dtype == torch.float64 else x.float()
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / length.masked_fill(length == 0, 1)
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
-    """All products of rows, ``(n, d), (m, d) -> (n, m)``. Autocast would round them to 8 bits, and τ divides them."""
+    """All products of rows, ``(n, d), (m, d) -> (n, m)``; autocast would round them to 8 bits before τ divides."""
+    dtype = torch.promote_types(x.dtype, y.dtype)
     with torch.autocast(x.device.type, enabled=False):
-        return x @ y.T
+        return x.to(dtype) @ y.to(dtype).T
 
 
 def check_temperature(temperature: float) -> None:
@@ -109,11 +112,3 @@ def check_pair(**views: Tensor) -> None:
     if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] == 0:
         what_came = ", ".join(f"{name} is {shape}" for name, shape in zip(views, shapes, strict=True))
         raise ValueError(f"{what_came}: both views need the same batch, as (n, d) with n >= 1")
-
-
-def _negatives(negatives: Tensor, like: Tensor) -> Tensor:
-    if negatives.ndim != 2 or negatives.shape[1] != like.shape[1]:
-        raise ValueError(
-            f"negatives are {tuple(negatives.shape)}, query is {tuple(like.shape)}: (m, d) needs the same d"
-        )
-    return unit(negatives).to(like.dtype)

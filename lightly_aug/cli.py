@@ -1,0 +1,167 @@
+"""The command `lightly-aug`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import typer
+    from rich.console import Console
+except ModuleNotFoundError as missing:
+    print(f"{missing.name} is not installed: pip install 'lightly-aug[demo]'", file=sys.stderr)
+    sys.exit(2)
+
+import torch
+from torch.utils.data import DataLoader
+
+from lightly_aug import __version__
+from lightly_aug.collate import (
+    BaseCollateFunction,
+    ColorCollateFunction,
+    ImageCollateFunction,
+    ShapeCollateFunction,
+    TextureCollateFunction,
+)
+from lightly_aug.extras import extra
+from lightly_aug.images import ImageError, image_files
+from lightly_aug.recipes import MoCoCollateFunction, SimCLRCollateFunction
+from lightly_aug.samples import Indexed
+
+__all__ = ["main"]
+
+COLLATES: dict[str, Callable[..., BaseCollateFunction]] = {
+    "color": ColorCollateFunction,
+    "image": ImageCollateFunction,
+    "moco": MoCoCollateFunction,
+    "shape": ShapeCollateFunction,
+    "simclr": SimCLRCollateFunction,
+    "texture": TextureCollateFunction,
+}
+
+app = typer.Typer(
+    name="lightly-aug",
+    help="Views for self-supervised learning: look at them, train with them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of images; subfolders are searched, too.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same views.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: `lightly-aug views photos --method simclr --rows 4 --out views.png`")
+def views(
+    folder: Folder,
+    method: Annotated[str, typer.Option(help=f"Whose views: {', '.join(COLLATES)}.")] = "simclr",
+    size: Annotated[int, typer.Option(min=1, help="Side of the views in pixels.")] = 224,
+    rows: Annotated[int, typer.Option(min=1, help="Number of images.")] = 6,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("views.png"),
+) -> None:
+    """Draw images and their views, captioned with what was drawn."""
+    from lightly_aug.plot import view_grid
+
+    if method not in COLLATES:
+        raise ValueError(f"--method {method}: there are {', '.join(COLLATES)}")
+    files = _files(folder)
+    chosen = files[:: max(1, len(files) // rows)][:rows]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    view_grid(COLLATES[method](size, seed=seed), chosen).savefig(out, dpi=110)
+    Console().print(f"{out}: {len(chosen)} images, views of {method} at {size} pixels, seed {seed}")
+
+
+@app.command(epilog="Example: `lightly-aug train photos --method moco --backbone resnet18 --size 96 --epochs 50`")
+def train(
+    folder: Folder,
+    method: Annotated[str, typer.Option(help="moco or simclr.")] = "moco",
+    backbone: Annotated[str, typer.Option(help="resnet10, or any ResNet of torchvision.")] = "resnet18",
+    size: Annotated[int, typer.Option(min=8, help="Side of the views in pixels.")] = 224,
+    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    batch_size: Annotated[int, typer.Option(min=2)] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate at the beginning.")] = 0.06,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 2,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps …; by default an accelerator if there is one.")] = "",
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/train"),
+) -> None:
+    """Train a backbone on a folder of images and save its weights as safetensors."""
+    with extra("demo"):
+        from safetensors.torch import save_model
+
+    from lightly_aug.models import MoCo, SimCLR
+    from lightly_aug.models.backbones import resnet
+    from lightly_aug.train import fit, progress
+
+    if method not in ("moco", "simclr"):
+        raise ValueError(f"--method {method}: there are moco, simclr")
+    files = _files(folder)
+    torch.manual_seed(seed)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    target = torch.device(device or accelerator or "cpu")
+    network = resnet(backbone, stem="cifar" if size <= 32 else "imagenet")
+    # a rendering worker and the network would fight for the same cores, a packing one does not
+    collate = COLLATES[method](size, seed=seed, render="worker" if target.type == "cpu" else "late")
+    loader = DataLoader(
+        Indexed(files), min(batch_size, len(files)), shuffle=True, drop_last=True, num_workers=workers,
+        collate_fn=collate, pin_memory=target.type == "cuda", persistent_workers=workers > 0,
+    )  # fmt: skip
+    model = MoCo(network, version=2, queue=min(65536, len(files))) if method == "moco" else SimCLR(network)
+    with progress(f"{method} on {len(files)} images") as on_step:
+        fit(model, loader, epochs=epochs, lr=lr, device=target, on_step=on_step)
+    out.mkdir(parents=True, exist_ok=True)
+    save_model(network, str(out / "backbone.safetensors"))
+    Console().print(f"{out / 'backbone.safetensors'}: {backbone}, trained for {epochs} epochs on {target}")
+
+
+@app.command(epilog="Example: `lightly-aug demo --data photos --out runs/photos`")
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Your folder of images; without it, scikit-image's photographs.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=8, help="Side of the views in pixels.")] = 48,
+    epochs: Annotated[int | None, typer.Option(min=1, help="By default what three minutes on two cores allow.")] = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/demo"),
+) -> None:
+    """Train MoCo for some minutes and show what it learnt: accuracy, a grid of views, the embedding."""
+    from lightly_aug.demo import run
+
+    run(data, out, size=size, epochs=epochs, seed=seed)
+
+
+def _files(folder: Path) -> list[Path]:
+    files = image_files(folder)
+    if not files:
+        raise ValueError(f"{folder} holds no images (jpg, png, tif, webp, bmp, gif)")
+    return files
+
+
+def main() -> None:
+    """Run the command; what the user can mend ends in one line and exit code 2."""
+    try:
+        app()
+    except (ImageError, ModuleNotFoundError, OSError, ValueError) as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

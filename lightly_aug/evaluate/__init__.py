@@ -1,0 +1,6 @@
+"""How good are the features: extracting them and reading labels off them."""
+
+from lightly_aug.evaluate.features import features
+from lightly_aug.evaluate.knn import knn, knn_accuracy
+
+__all__ = ["features", "knn", "knn_accuracy"]

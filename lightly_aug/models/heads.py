@@ -1,0 +1,55 @@
+"""One function for the heads of all methods."""
+
+from itertools import pairwise
+from typing import Literal
+
+from torch import nn
+
+__all__ = ["mlp"]
+
+
+def mlp(
+    *widths: int,
+    bias: bool = True,
+    norm: bool = True,
+    last_norm: Literal["affine", "scale", "plain"] | None = None,
+) -> nn.Sequential:
+    """Linear layers with BatchNorm and ReLU between them, and no ReLU at the end.
+
+    Args:
+        widths: Width of the input, of every hidden layer, and of the output; two at least.
+        bias: Give the linear layers a bias.
+        norm: Follow every hidden linear layer by BatchNorm.
+        last_norm: BatchNorm after the last layer: with γ and β (``"affine"``), with γ alone (``"scale"``), with
+            neither (``"plain"``), or None.
+
+    Returns:
+        The head, ``(n, widths[0]) -> (n, widths[-1])``.
+
+    Raises:
+        ValueError: Fewer than two widths, one below 1, or an unknown ``last_norm``.
+
+    Example:
+        >>> mlp(512, 2048, 128, norm=False)
+        Sequential(
+          (0): Linear(in_features=512, out_features=2048, bias=True)
+          (1): ReLU(inplace=True)
+          (2): Linear(in_features=2048, out_features=128, bias=True)
+        )
+    """
+    if len(widths) < 2 or min(widths) < 1:
+        raise ValueError(f"mlp{widths}: give the width of input, hidden layers and output, each at least 1")
+    if last_norm not in (None, "affine", "scale", "plain"):
+        raise ValueError(f"last_norm is {last_norm!r}, it must be 'affine', 'scale', 'plain' or None")
+    layers: list[nn.Module] = []
+    for width, following in pairwise(widths[:-1]):
+        layers.append(nn.Linear(width, following, bias=bias))
+        if norm:
+            layers.append(nn.BatchNorm1d(following))
+        layers.append(nn.ReLU(inplace=True))
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=bias))
+    if last_norm:
+        layers.append(nn.BatchNorm1d(widths[-1], affine=last_norm != "plain"))
+        if last_norm == "scale":
+            layers[-1].register_parameter("bias", None)
+    return nn.Sequential(*layers)

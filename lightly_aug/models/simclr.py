@@ -1,0 +1,65 @@
+"""SimCLR."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightly_aug.loss import NTXentLoss
+from lightly_aug.models.backbones import feature_width
+from lightly_aug.models.base import SSLModel, two_views
+from lightly_aug.models.heads import mlp
+
+__all__ = ["SimCLR"]
+
+
+class SimCLR(SSLModel):
+    """Two views of an image attract, all other views of the batch repel.
+
+    A Simple Framework for Contrastive Learning of Visual Representations (Chen et al. 2020, arXiv 2002.05709); version
+    2 with its deeper head is Big Self-Supervised Models are Strong Semi-Supervised Learners (Chen et al. 2020, arXiv
+    2006.10029). BatchNorm sees both views as one batch; over several processes the paper synchronises it.
+
+    Args:
+        backbone: f, maps images to features ``(n, d)`` or ``(n, d, 1, 1)``.
+        version: 1 has a head of two layers, 2 of three.
+        width: d; None measures it.
+        dim: Width of the space in which views are compared.
+        temperature: τ of NT-Xent, above 0; the papers take 0.1, and 0.5 on CIFAR-10.
+
+    Raises:
+        ValueError: An argument is out of range, or the width cannot be measured.
+
+    Example:
+        >>> f = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        >>> model = SimCLR(f, dim=16)
+        >>> x0, x1 = torch.rand(2, 4, 3, 32, 32)
+        >>> model([x0, x1]).shape, model.embed(x0).shape
+        (torch.Size([]), torch.Size([4, 8]))
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        version: Literal[1, 2] = 1,
+        width: int | None = None,
+        dim: int = 128,
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if version not in (1, 2):
+            raise ValueError(f"SimCLR has versions 1 and 2, got {version!r}")
+        width = feature_width(backbone) if width is None else width
+        self.backbone = backbone
+        self.head = mlp(width, *[width] * version, dim, bias=False, last_norm="scale")
+        self.loss = NTXentLoss(temperature)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """NT-Xent of two views, each ``(n, c, h, w)``."""
+        x = torch.cat(two_views(views))  # (2n, c, h, w)
+        h = self.embed(x)  # (2n, d)
+        z0, z1 = self.head(h).chunk(2)  # (n, dim) each
+        loss: Tensor = self.loss(z0, z1)
+        return loss

@@ -1,0 +1,84 @@
+"""A plain training loop, short enough to read and to copy."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightly_aug.models.base import SSLModel
+from lightly_aug.views import Views
+
+__all__ = ["Step", "fit"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `fit` tells after each optimiser step.
+
+    Attributes:
+        number: of the step, from 1.
+        total: how many there will be.
+        loss: a scalar on the model's device; reading it waits for the device.
+    """
+
+    number: int
+    total: int
+    loss: Tensor
+
+
+def fit(
+    model: SSLModel,
+    loader: DataLoader[Any],
+    *,
+    epochs: int,
+    lr: float = 0.06,
+    weight_decay: float = 1e-4,
+    device: torch.device | str = "cpu",
+    on_step: Callable[[Step], None] | None = None,
+) -> None:
+    """Train with SGD (momentum .9) and a learning rate that falls to zero along a cosine.
+
+    Args:
+        model: moved to `device` and trained in place.
+        loader: its collate function is one of ours; whatever stands beside the views is left alone.
+        epochs: passes over the loader.
+        lr: learning rate at the beginning.
+        weight_decay: of all parameters.
+        device: where to render and train.
+        on_step: called after each step.
+
+    Raises:
+        ValueError: the loader has no batch, as when `drop_last` drops the only one.
+        TypeError: the loader's collate function is not one of ours.
+    """
+    total = epochs * len(loader)
+    if total == 0:
+        raise ValueError(f"nothing to train on: {epochs} epochs of {len(loader)} batches")
+    model = model.to(device).train()
+    optimizer = torch.optim.SGD(
+        [p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9, weight_decay=weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    number = 0
+    for _ in range(epochs):
+        for batch in loader:
+            loss = model(_views(batch).to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            number += 1
+            model.after_step(number / total)
+            if on_step is not None:
+                on_step(Step(number, total, loss.detach()))
+
+
+def _views(batch: Any) -> Views:
+    members = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
+    for member in members:
+        if isinstance(member, Views):
+            return member
+    raise TypeError(f"no Views in a batch of {[type(m).__name__ for m in members]}: set one of our collate functions")
