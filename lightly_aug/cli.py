@@ -8,6 +8,7 @@ from typing import Annotated
 try:
     import typer
     from rich.console import Console
+    from rich.markup import escape
 except ModuleNotFoundError as missing:
     print(f"{missing.name} is not installed: pip install 'lightly-aug[demo]'", file=sys.stderr)
     sys.exit(2)
@@ -159,7 +160,9 @@ def main() -> None:
     try:
         app()
     except (ImageError, ModuleNotFoundError, OSError, ValueError) as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        # a worker's error comes with the worker's traceback, and ends in what it said
+        said = str(error).strip().splitlines()[-1].split("ImageError: ")[-1]
+        Console(stderr=True, soft_wrap=True).print("[bold red]Error:[/]", escape(said), highlight=False)
         sys.exit(2)
 
 

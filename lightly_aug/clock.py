@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "loader_rank"]
 
 _EPOCH_BITS = 24
 _EPOCH_MASK = (1 << _EPOCH_BITS) - 1

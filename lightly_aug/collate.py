@@ -1,5 +1,6 @@
 """The collate functions: in the worker they pack the images of a batch and draw what will happen to them."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -80,7 +81,7 @@ class BaseCollateFunction:
         if render == "auto":
             render = "late" if torch.accelerator.is_available() else "worker"
         self.views = tuple(views)
-        self.seed = int(torch.empty((), dtype=torch.int64).random_()) if seed is None else seed
+        self.seed = int(torch.empty((), dtype=torch.int64).random_()) if seed is None else operator.index(seed)
         self.render = render
         self.engine = engine
         self.image = image
@@ -243,7 +244,7 @@ class ImageCollateFunction(BaseCollateFunction):
             Shape(size, scale, ratio, hflip, vflip, rot90, degrees, interpolation),
             Color(brightness, contrast, saturation, hue, jitter, grayscale),
             Texture(blur, sigma, solarize),
-            *optional(normalize),
+            normalize,
         )
         super().__init__([view] * views, **options)
 
@@ -275,14 +276,14 @@ class ShapeCollateFunction(BaseCollateFunction):
         **options: Any,
     ) -> None:
         shape = Shape(size, scale, hflip=hflip, vflip=vflip, rot90=rot90, degrees=degrees)
-        super().__init__([View(shape, *optional(normalize))] * 2, **options)
+        super().__init__([View(shape, normalize)] * 2, **options)
 
 
 class TextureCollateFunction(BaseCollateFunction):
     """Two views that differ in texture alone: blur, solarize. Both are the centre of the image.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
+        size: side of the views in pixels.
         blur: probability of a Gaussian blur.
         sigma: range of its standard deviation, in pixels of the view.
         solarize: probability of a solarization.
@@ -292,7 +293,7 @@ class TextureCollateFunction(BaseCollateFunction):
 
     def __init__(
         self,
-        size: int | tuple[int, int] = 224,
+        size: int = 224,
         *,
         blur: float = 0.5,
         sigma: tuple[float, float] = (0.1, 2.0),
@@ -300,7 +301,7 @@ class TextureCollateFunction(BaseCollateFunction):
         normalize: Normalize | None = Normalize(),
         **options: Any,
     ) -> None:
-        view = View(*centre(size), Texture(blur, sigma, solarize), *optional(normalize))
+        view = View(Resize(size), CenterCrop(size), Texture(blur, sigma, solarize), normalize)
         super().__init__([view] * 2, **options)
 
 
@@ -308,7 +309,7 @@ class ColorCollateFunction(BaseCollateFunction):
     """Two views that differ in light and colour alone: jitter, grayscale. Both are the centre of the image.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
+        size: side of the views in pixels.
         brightness: range of the factor, or b for (1 - b, 1 + b).
         contrast: likewise.
         saturation: likewise.
@@ -321,7 +322,7 @@ class ColorCollateFunction(BaseCollateFunction):
 
     def __init__(
         self,
-        size: int | tuple[int, int] = 224,
+        size: int = 224,
         *,
         brightness: float | tuple[float, float] = 0.8,
         contrast: float | tuple[float, float] = 0.8,
@@ -333,14 +334,4 @@ class ColorCollateFunction(BaseCollateFunction):
         **options: Any,
     ) -> None:
         color = Color(brightness, contrast, saturation, hue, jitter, grayscale)
-        super().__init__([View(*centre(size), color, *optional(normalize))] * 2, **options)
-
-
-def centre(size: int | tuple[int, int]) -> tuple[Resize, CenterCrop]:
-    """The whole of the image's shorter side, nothing random about it."""
-    return Resize(size if isinstance(size, int) else max(size)), CenterCrop(size)
-
-
-def optional(normalize: Normalize | None) -> tuple[Normalize, ...]:
-    """As part of a list of a view's items."""
-    return () if normalize is None else (normalize,)
+        super().__init__([View(Resize(size), CenterCrop(size), color, normalize)] * 2, **options)

@@ -1,6 +1,5 @@
 """The whole path once: images, views, a trained MoCo, and pictures of what it learnt."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +13,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightly_aug.collate import MultiViewCollateFunction, centre
+from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.evaluate import features, knn_accuracy
 from lightly_aug.extras import extra
 from lightly_aug.images import image_files
 from lightly_aug.invariances import View
 from lightly_aug.models import MoCo
 from lightly_aug.models.backbones import resnet
-from lightly_aug.operations import Normalize
+from lightly_aug.operations import CenterCrop, Normalize, Resize
 from lightly_aug.plot import embedding, neighbours, view_grid
 from lightly_aug.recipes import MoCoCollateFunction
 from lightly_aug.samples import Indexed
@@ -151,7 +150,7 @@ def run(
     )  # fmt: skip
     backbone = resnet("resnet10").to(device)
     model = MoCo(backbone, version=2, queue=min(2048, len(images.train)), momentum=0.99)
-    still = MultiViewCollateFunction([View(*centre(size), Normalize())])
+    still = MultiViewCollateFunction([View(Resize(size), CenterCrop(size), Normalize())])
     train, test = (DataLoader(Indexed(pairs), 256, collate_fn=still) for pairs in (images.train, images.test))
 
     def accuracy(embed: Callable[[Tensor], Tensor]) -> float:
@@ -198,16 +197,16 @@ def _spread(pairs: Sequence[tuple[Any, int]], count: int) -> list[tuple[Any, int
 
 
 def _data_rate(loader: DataLoader[Any], device: str, batches: int = 10) -> float:
-    """Images per second, from the dataset to views on the device, once the loader has warmed up."""
-    start, images = 0.0, 0
+    """Images per second, from the dataset to views on the device; of several batches the first only warms up."""
+    start, images = time.perf_counter(), 0
     for i, (views, labels) in enumerate(islice(loader, batches + 1)):
         views.to(device)
+        images += len(labels)
         if device == "cuda":
             torch.cuda.synchronize()
-        if i == 0:
-            start = time.perf_counter()
-        images += len(labels) * (i > 0)
-    return images / (time.perf_counter() - start) if images else math.nan
+        if i == 0 and len(loader) > 1:
+            start, images = time.perf_counter(), 0
+    return images / (time.perf_counter() - start)
 
 
 def _table(measured: dict[str, float], title: str) -> Any:

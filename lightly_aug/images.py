@@ -72,10 +72,12 @@ def to_array(image: Any, mode: str | None = "RGB") -> Pixels:
         try:
             with Image.open(io.BytesIO(image) if isinstance(image, bytes | bytearray) else image) as opened:
                 return _from_pil(opened, mode)
+        except ImageError:
+            raise
         except UnidentifiedImageError:
             raise ImageError("not an image in a format that Pillow reads") from None
-        except OSError as error:
-            raise ImageError(f"cannot read it: {error}") from error
+        except Exception as error:  # damaged files make Pillow raise almost anything
+            raise _unreadable(error) from error
     raise ImageError(f"a {type(image).__name__} is not an image; wants a PIL image, tensor, array, path or bytes")
 
 
@@ -100,9 +102,13 @@ def _from_pil(image: Image.Image, mode: str | None) -> Pixels:
         if mode is None and image.mode == "F":
             return np.asarray(image, dtype=np.float32)[..., None]
         array = np.asarray(_converted(image, mode))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"cannot read it: {error}") from error
+    except Exception as error:
+        raise _unreadable(error) from error
     return _checked(array, array.dtype, array.shape)
+
+
+def _unreadable(error: Exception) -> ImageError:
+    return ImageError(f"cannot read it: {str(error) or type(error).__name__}")
 
 
 def _upright(image: Image.Image) -> Image.Image:

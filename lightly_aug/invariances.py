@@ -122,7 +122,7 @@ class View:
 
     Args:
         items: `Shape`, `Texture`, `Color`, single operations, and modules of `kornia.augmentation`, which run as
-            they are at their place in the order (they must keep the size of the image).
+            they are at their place in the order (they must keep the size of the image). None is passed over.
         dtype: floating dtype of the view.
 
     Attributes:
@@ -141,9 +141,9 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
     """
 
     def __init__(
-        self, *items: Shape | Texture | Color | Operation | nn.Module, dtype: torch.dtype = torch.float32
+        self, *items: Shape | Texture | Color | Operation | nn.Module | None, dtype: torch.dtype = torch.float32
     ) -> None:
-        self.operations = tuple(operation for item in items for operation in _operations(item))
+        self.operations = tuple(operation for item in items if item is not None for operation in _operations(item))
         if not dtype.is_floating_point:
             raise ValueError(f"View: dtype must be a floating dtype, got {dtype}")
         self.dtype = dtype

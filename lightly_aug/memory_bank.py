@@ -12,7 +12,8 @@ class MemoryBank(nn.Module):
     """The last ``size`` keys that were seen, on every rank the same.
 
     A ring: each update overwrites the oldest keys, whatever the sizes of ring and batch. The state lies in persistent
-    buffers, so that a resumed run goes on with the negatives it had. Nothing here waits for the device.
+    buffers, so that a resumed run goes on with the negatives it had. Nothing here waits for the device. As all ranks
+    hold the same, ``DistributedDataParallel(broadcast_buffers=True)`` does no harm, but sends the ring at every step.
 
     The dictionary of MoCo (He et al. 2020, arXiv 1911.05722).
 
@@ -51,7 +52,6 @@ class MemoryBank(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
-    @torch.no_grad()
     def update(self, keys: Tensor) -> None:
         """Write the keys of all ranks over the oldest ones; in eval mode nothing moves.
 
@@ -66,7 +66,7 @@ class MemoryBank(nn.Module):
             raise ValueError(f"keys are {tuple(keys.shape)}, this MemoryBank takes (n, {dim})")
         if not self.training:
             return
-        keys = gather(keys.to(self.keys.dtype))
+        keys = gather(keys.to(self.keys.dtype))  # detached
         total = len(keys)
         keys = keys[-size:]
         places = self.pointer + torch.arange(total - len(keys), total, device=keys.device)

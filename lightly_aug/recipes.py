@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from lightly_aug.collate import BaseCollateFunction, optional
+from lightly_aug.collate import BaseCollateFunction
 from lightly_aug.invariances import Color, Shape, Texture, View
 from lightly_aug.operations import (
     ColorJitter,
@@ -43,7 +43,7 @@ class SimCLRCollateFunction(BaseCollateFunction):
             Shape(size, interpolation="bicubic"),
             Color(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s),
             Texture(blur),
-            *optional(normalize),
+            normalize,
         )
         super().__init__([view, view], **options)
 
@@ -71,9 +71,9 @@ class MoCoCollateFunction(BaseCollateFunction):
     ) -> None:
         crop, flip = RandomResizedCrop(size, scale=(0.2, 1.0)), RandomHorizontalFlip()
         if version == 1:
-            view = View(crop, RandomGrayscale(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4), flip, *optional(normalize))
+            view = View(crop, RandomGrayscale(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4), flip, normalize)
         elif version == 2:
-            view = View(crop, Color(0.4, 0.4, 0.4, 0.1), Texture(), flip, *optional(normalize))
+            view = View(crop, Color(0.4, 0.4, 0.4, 0.1), Texture(), flip, normalize)
         else:
             raise ValueError(f"version must be 1 or 2, got {version!r}")
         super().__init__([view, view], **options)

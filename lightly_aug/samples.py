@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, default_collate
 
 from lightly_aug.images import is_image
 
-__all__ = ["Indexed", "take_images"]
+__all__ = ["Indexed", "Taken", "take_images"]
 
 Key = str | int | None
 

@@ -89,7 +89,7 @@ def _apply(operation: Operation, x: Tensor, drawn: Tensor, precision: torch.dtyp
         case RandomRotation90():
             return _turned(x, drawn[:, 0])
         case RandomRotation():
-            return _where(drawn[:, 0] != 0, x, lambda some, own: kornia.geometry.rotate(some, own[:, 0]), drawn)
+            return _where(drawn[:, 0] != 0, x, _rotated, drawn)
         case CenterCrop():
             return _center_cropped(operation, x)
         case ColorJitter():
@@ -145,7 +145,9 @@ def _resized(operation: RandomResizedCrop | Resize, x: Tensor, size: tuple[int, 
     x = _unit(x, precision)
     if x.shape[-2:] == size:
         return x
-    x = interpolate(x, size, mode=operation.interpolation, align_corners=False, antialias=operation.antialias)
+    resize = partial(interpolate, mode=operation.interpolation, align_corners=False, antialias=operation.antialias)
+    # to a single column, torch's antialiased resize on the CPU can repeat the first row; to a single row it is right
+    x = resize(x.mT, size[::-1]).mT if size[1] == 1 else resize(x, size)
     return x.clamp(0, 1) if clamps else x
 
 
@@ -159,6 +161,12 @@ def _turned(x: Tensor, turns: Tensor) -> Tensor:
     for k in (1, 2, 3):
         x = _where(turns == k, x, lambda some, _, k=k: torch.rot90(some, k, (-2, -1)))  # type: ignore[misc]
     return x
+
+
+def _rotated(x: Tensor, degrees: Tensor) -> Tensor:
+    if 1 in x.shape[-2:]:  # where Kornia's normalised coordinates divide by zero; zeros lie around it anyway
+        return kornia.geometry.rotate(torch.nn.functional.pad(x, (1, 1, 1, 1)), degrees[:, 0])[..., 1:-1, 1:-1]
+    return kornia.geometry.rotate(x, degrees[:, 0])
 
 
 def _center_cropped(operation: CenterCrop, x: Tensor) -> Tensor:

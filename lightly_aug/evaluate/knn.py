@@ -43,7 +43,7 @@ def knn(
             f"test_features {tuple(test_features.shape)}: they must be (N, d), (N,), (M, d)"
         )
     try:
-        from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped] # noqa: PLC0415
+        from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError("knn needs scikit-learn: pip install 'lightly-aug[train]'") from error
 

@@ -21,7 +21,7 @@ def resnet(
     Args:
         name: Any ResNet, ResNeXt or Wide ResNet of torchvision, or ``"resnet10"``, with one block a stage.
         stem: ``"imagenet"`` reduces the image fourfold before the first stage; ``"cifar"``, a 3x3 convolution of
-            stride 1 without max-pool, keeps images of about 32 pixels large enough (SimCLR, appendix B.9).
+            stride 1 without max-pool, keeps images of about 32 pixels large enough, as SimCLR does for CIFAR-10.
         weights: Torchvision's pretrained weights by name, such as ``"DEFAULT"``; None starts from scratch.
 
     Returns:
