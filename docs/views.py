@@ -1,8 +1,10 @@
 """Makes docs/views.png, the picture of the README: `python docs/views.py`."""
 
+import io
 from pathlib import Path
 
 import skimage
+from PIL import Image
 
 from lightly_aug import CenterCrop, Color, MultiViewCollateFunction, Resize, Shape, Texture, View
 from lightly_aug.plot import view_grid
@@ -20,4 +22,6 @@ for axes, title in zip(
     figure.axes, ["image", "shape", "texture", "colour", "all (SimCLR)", "all (SimCLR)"], strict=False
 ):
     axes.text(0.5, 1.04, title, transform=axes.transAxes, ha="center", va="bottom", fontsize=11)
-figure.savefig(Path(__file__).with_suffix(".png"), dpi=75)
+picture = io.BytesIO()
+figure.savefig(picture, dpi=80)
+Image.open(picture).convert("RGB").quantize(256).save(Path(__file__).with_suffix(".png"), optimize=True)

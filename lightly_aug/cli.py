@@ -124,7 +124,7 @@ def train(
         Indexed(files), min(batch_size, len(files)), shuffle=True, drop_last=True, num_workers=workers,
         collate_fn=collate, pin_memory=target.type == "cuda", persistent_workers=workers > 0,
     )  # fmt: skip
-    model = MoCo(network, version=2, queue=min(65536, len(files))) if method == "moco" else SimCLR(network)
+    model = MoCo(network, queue=min(65536, len(files))) if method == "moco" else SimCLR(network)
     with progress(f"{method} on {len(files)} images") as on_step:
         fit(model, loader, epochs=epochs, lr=lr, device=target, on_step=on_step)
     out.mkdir(parents=True, exist_ok=True)

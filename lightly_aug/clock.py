@@ -3,6 +3,7 @@
 import os
 import sys
 import weakref
+from multiprocessing import current_process
 from typing import Any
 
 import torch
@@ -56,14 +57,16 @@ class Clock:
             self._fetcher = weakref.ref(fetcher)
             self._passes += 1
             self._batches = 0
-            # seed - id is drawn anew for each set of workers, and is the same in all of them
-            self._epoch = self._join((0 if worker is None else worker.seed - worker.id, self._passes))
+            # the two differences are new for each set of workers (the first unless the user seeds torch again), and the
+            # same in all of them, as they are started one after another
+            workers = () if worker is None else (worker.seed - worker.id, _process_number() - worker.id)
+            self._epoch = self._join((*workers, self._passes))
         named = int(self._shared[0])
         batch = self._batches if worker is None else worker.id + worker.num_workers * self._batches
         self._batches += 1
         return (self._epoch if named < 0 else named), batch
 
-    def _join(self, name: tuple[int, int]) -> int:
+    def _join(self, name: tuple[int, ...]) -> int:
         token = hash(name) & _TOKEN_MASK
         word = int(self._shared[1])
         if word >= 0 and word >> _EPOCH_BITS == token:
@@ -86,6 +89,11 @@ def loader_rank() -> int:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank()
     return int(os.environ.get("RANK", "0"))
+
+
+def _process_number() -> int:
+    """How many processes the parent of this one had started before it, and itself."""
+    return next(reversed(current_process()._identity), 0)
 
 
 def _calling_fetcher() -> _BaseDatasetFetcher | None:

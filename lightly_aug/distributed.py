@@ -1,6 +1,6 @@
 """What losses and queues need from torch.distributed. In one process every function keeps its input as it is.
 
-Every rank brings a batch of the same shape, as a loader with ``drop_last=True`` gives it.
+Every rank brings a batch of the same shape, as a loader with `drop_last=True` gives it.
 """
 
 from typing import Any
@@ -26,13 +26,13 @@ def gather(x: Tensor, grad: bool = False) -> Tensor:
     """Join the tensors of all ranks along the first dimension.
 
     Args:
-        x: This rank's part, ``(n, ...)``, of one shape on every rank.
+        x: This rank's part, `(n, ...)`, of one shape on every rank.
         grad: Let gradients flow back to the rank they belong to. Each rank receives the *sum* of what all ranks ask
-            of its part; the mean that ``DistributedDataParallel`` then takes gives the gradient that one process
+            of its part; the mean that `DistributedDataParallel` then takes gives the gradient that one process
             has on the joined batch, for any loss that is a mean over its own rows.
 
     Returns:
-        ``(world_size * n, ...)``, in the order of the ranks; detached unless ``grad``.
+        `(world_size * n, ...)`, in the order of the ranks; detached unless `grad`.
     """
     if not grad:
         return _join(x.detach())
@@ -46,13 +46,13 @@ def shuffle(x: Tensor) -> tuple[Tensor, Tensor]:
     """Deal the rows of all ranks out anew, so that BatchNorm statistics tell nothing about which rows belong together.
 
     This is the shuffle-BN of MoCo (He et al. 2020, arXiv 1911.05722, section 3.3). In one process there is nobody to
-    exchange rows with and a permutation would change no statistic, so ``x`` is returned as it is.
+    exchange rows with and a permutation would change no statistic, so `x` is returned as it is.
 
     Args:
-        x: This rank's rows, ``(n, ...)``.
+        x: This rank's rows, `(n, ...)`.
 
     Returns:
-        This rank's share of the permuted joined batch, ``(n, ...)``, and the permutation for ``unshuffle``.
+        This rank's share of the permuted joined batch, `(n, ...)`, and the permutation for `unshuffle`.
     """
     if world_size() == 1:
         return x, torch.arange(len(x), device=x.device)
@@ -63,14 +63,14 @@ def shuffle(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unshuffle(x: Tensor, order: Tensor) -> Tensor:
-    """Bring the rows that ``shuffle`` dealt out back to the ranks and places they came from.
+    """Bring the rows that `shuffle` dealt out back to the ranks and places they came from.
 
     Args:
-        x: Anything computed row by row from the shuffled batch, ``(n, ...)``.
-        order: The permutation that ``shuffle`` returned.
+        x: Anything computed row by row from the shuffled batch, `(n, ...)`.
+        order: The permutation that `shuffle` returned.
 
     Returns:
-        This rank's rows in their first order, ``(n, ...)``, detached when there are several ranks.
+        This rank's rows in their first order, `(n, ...)`, detached when there are several ranks.
     """
     if world_size() == 1:
         return x

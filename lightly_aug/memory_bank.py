@@ -9,11 +9,11 @@ __all__ = ["MemoryBank"]
 
 
 class MemoryBank(nn.Module):
-    """The last ``size`` keys that were seen, on every rank the same.
+    """The last `size` keys that were seen, on every rank the same.
 
     A ring: each update overwrites the oldest keys, whatever the sizes of ring and batch. The state lies in persistent
     buffers, so that a resumed run goes on with the negatives it had. Nothing here waits for the device. As all ranks
-    hold the same, ``DistributedDataParallel(broadcast_buffers=True)`` does no harm, but sends the ring at every step.
+    hold the same, `DistributedDataParallel(broadcast_buffers=True)` does no harm, but sends the ring at every step.
 
     The dictionary of MoCo (He et al. 2020, arXiv 1911.05722).
 
@@ -22,12 +22,12 @@ class MemoryBank(nn.Module):
         dim: Width of a key, at least 1.
 
     Attributes:
-        keys: ``(size, dim)`` float32, the ring; rows that were never written are zero.
-        pointer: ``()`` int64, the row that is written next.
-        filled: ``()`` int64, how many rows were ever written; they are the first ones.
+        keys: `(size, dim)` float32, the ring; rows that were never written are zero.
+        pointer: `()` int64, the row that is written next.
+        filled: `()` int64, how many rows were ever written; they are the first ones.
 
     Raises:
-        ValueError: ``size`` or ``dim`` is below 1.
+        ValueError: `size` or `dim` is below 1.
 
     Example:
         >>> bank = MemoryBank(size=3, dim=1)
@@ -56,10 +56,10 @@ class MemoryBank(nn.Module):
         """Write the keys of all ranks over the oldest ones; in eval mode nothing moves.
 
         Args:
-            keys: This rank's keys, ``(n, dim)``, oldest first, any floating dtype. Of more than ``size`` the last stay.
+            keys: This rank's keys, `(n, dim)`, oldest first, any floating dtype. Of more than `size` the last stay.
 
         Raises:
-            ValueError: ``keys`` is not ``(n, dim)``.
+            ValueError: `keys` is not `(n, dim)`.
         """
         size, dim = self.keys.shape
         if keys.ndim != 2 or keys.shape[1] != dim:
@@ -78,13 +78,13 @@ class MemoryBank(nn.Module):
         """The keys as they are now, and which of them are real.
 
         Returns:
-            A copy of the keys, ``(size, dim)``, which later updates leave alone as the backward pass needs, and a bool
-            mask ``(size,)`` that is False where no key was written yet.
+            A copy of the keys, `(size, dim)`, which later updates leave alone as the backward pass needs, and a bool
+            mask `(size,)` that is False where no key was written yet.
         """
         return self.keys.clone(), torch.arange(len(self), device=self.keys.device) < self.filled
 
     def __len__(self) -> int:
-        """How many keys fit; ``filled`` tells how many there are."""
+        """How many keys fit; `filled` tells how many there are."""
         return self.keys.shape[0]
 
     def extra_repr(self) -> str:

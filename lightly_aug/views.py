@@ -132,7 +132,7 @@ class Views:
             >>> collate = MultiViewCollateFunction([View(RandomGaussianBlur((1, 2), p=1))], seed=0)
             >>> views = collate([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
             >>> views.draws[0]
-            {'RandomGaussianBlur.sigma': tensor([1.8573, 1.2695])}
+            {'RandomGaussianBlur.sigma': tensor([1.3174, 1.9596])}
         """
         return [
             dict(zip(view.columns, rows.T, strict=False)) for view, rows in zip(self.recipe, self.table, strict=True)

@@ -1,6 +1,6 @@
 """Features of a whole dataset."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,14 +16,15 @@ def features(
     """Embed all images of a loader.
 
     Args:
-        embed: Maps images ``(n, c, h, w)`` to features ``(n, d)`` or ``(n, d, 1, 1)``. A module, or a method of one,
+        embed: Maps images `(n, c, h, w)` to features `(n, d)` or `(n, d, 1, 1)`. A module, or a method of one,
             runs in eval mode; afterwards every submodule has its mode back.
-        loader: Yields ``(images, labels, ...)`` or ``images``. Images are a tensor, a list of views, or an object
-            whose ``.to(device)`` gives one of these; of several views the first is used.
-        device: Where ``embed`` runs.
+        loader: Yields `(images, labels, ...)`, `images`, or mappings with "image" and maybe "label". Images are a
+            tensor, a list of views, or an object whose `.to(device)` gives one of these; of several views the first
+            is used.
+        device: Where `embed` runs.
 
     Returns:
-        Features ``(N, d)`` in float32 and labels ``(N, ...)``, both on the CPU; None where the loader has no labels.
+        Features `(N, d)` in float32 and labels `(N, ...)`, both on the CPU; None where the loader has no labels.
 
     Raises:
         ValueError: The loader is empty.
@@ -42,7 +43,7 @@ def features(
         for module in modes:
             module.training = False
         for batch in loader:
-            images, *rest = batch if isinstance(batch, list | tuple) else [batch]
+            images, *rest = _members(batch)
             rows.append(embed(_first_view(images, device)).flatten(1).float().cpu())
             if rest:
                 if not isinstance(rest[0], Tensor):
@@ -54,6 +55,12 @@ def features(
     if not rows:
         raise ValueError("the loader is empty: nothing to embed")
     return torch.cat(rows), torch.cat(labels) if labels else None
+
+
+def _members(batch: Any) -> list[Any]:
+    if isinstance(batch, Mapping):
+        return [batch[key] for key in ("image", "label") if key in batch]
+    return list(batch) if isinstance(batch, list | tuple) else [batch]
 
 
 def _first_view(images: Any, device: torch.device | str) -> Tensor:

@@ -5,6 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightly_aug.extras import extra
+
 __all__ = ["knn", "knn_accuracy"]
 
 
@@ -13,21 +15,21 @@ def knn(
 ) -> Tensor:
     """Let the k nearest training images vote, as in DINO (Caron et al. 2021, arXiv 2104.14294).
 
-    Near is by cosine similarity s, and a vote weighs ``exp(s / τ)``. Of classes with equal votes the smallest wins.
+    Near is by cosine similarity s, and a vote weighs `exp(s / τ)`. Of classes with equal votes the smallest wins.
 
     Args:
-        train_features: ``(N, d)``, any length of rows.
-        train_labels: ``(N,)``, any integers.
-        test_features: ``(M, d)``.
+        train_features: `(N, d)`, any length of rows.
+        train_labels: `(N,)`, any integers.
+        test_features: `(M, d)`.
         k: How many neighbours vote, at most N.
         temperature: τ, above 0.
 
     Returns:
-        The predicted labels, ``(M,)``, on the CPU.
+        The predicted labels, `(M,)`, on the CPU.
 
     Raises:
-        ValueError: ``k`` is not between 1 and N, ``temperature`` is not above 0, or shapes do not fit.
-        ImportError: scikit-learn is not installed.
+        ValueError: `k` is not between 1 and N, `temperature` is not above 0, or shapes do not fit.
+        ModuleNotFoundError: scikit-learn is not installed.
 
     Example:
         >>> knn(torch.eye(2), torch.tensor([5, 7]), torch.tensor([[0.1, 0.9]]), k=1)
@@ -42,10 +44,8 @@ def knn(
             f"train_features are {tuple(train_features.shape)}, train_labels {tuple(train_labels.shape)}, "
             f"test_features {tuple(test_features.shape)}: they must be (N, d), (N,), (M, d)"
         )
-    try:
+    with extra("train"):
         from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError("knn needs scikit-learn: pip install 'lightly-aug[train]'") from error
 
     def votes(distance: NDArray[np.floating]) -> NDArray[np.floating]:
         # The distance is 1 - s. A common factor changes no vote, and the nearest's keeps exp from overflowing.
@@ -66,7 +66,7 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """The share of test images, 0 to 1, that ``knn`` labels as ``test_labels`` ``(M,)`` do."""
+    """The share of test images, 0 to 1, that `knn` labels as `test_labels` `(M,)` do."""
     predicted = knn(train_features, train_labels, test_features, k=k, temperature=temperature)
     return (predicted == test_labels.cpu()).float().mean().item()
 

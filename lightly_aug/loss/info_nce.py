@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lightly_aug.distributed import gather, rank
 
-__all__ = ["InfoNCELoss", "info_nce"]
+__all__ = ["InfoNCELoss", "check_pair", "check_temperature", "dot", "info_nce", "unit"]
 
 
 def info_nce(
@@ -18,22 +18,22 @@ def info_nce(
 ) -> Tensor:
     """InfoNCE of every query against its key and the negatives (van den Oord et al. 2018, arXiv 1807.03748).
 
-    ``mean_i -log( exp(q_i k_i / τ) / (exp(q_i k_i / τ) + Σ_j exp(q_i n_j / τ)) )`` with all rows of unit length.
+    `mean_i -log( exp(q_i k_i / τ) / (exp(q_i k_i / τ) + Σ_j exp(q_i n_j / τ)) )` with all rows of unit length.
     One direction only: for a symmetric loss take the mean of both calls.
 
     Args:
-        query: ``(n, d)``, any floating dtype; the loss is computed in float32, or float64 for float64.
-        key: ``(n, d)``, row i is the positive of query i. Gradients flow into it: detach it where the method says so.
-        negatives: ``(m, d)``, shared by all queries. None takes the keys of the other rows, on all ranks: an N-way
+        query: `(n, d)`, any floating dtype; the loss is computed in float32, or float64 for float64.
+        key: `(n, d)`, row i is the positive of query i. Gradients flow into it: detach it where the method says so.
+        negatives: `(m, d)`, shared by all queries. None takes the keys of the other rows, on all ranks: an N-way
             classification, with gradients across ranks.
-        valid: ``(m,)`` bool, which negatives count. None: all of them.
+        valid: `(m,)` bool, which negatives count. None: all of them.
         temperature: τ, above 0.
 
     Returns:
         The mean over the n queries of this rank, a scalar.
 
     Raises:
-        ValueError: Shapes do not fit, or ``temperature`` is not above 0.
+        ValueError: Shapes do not fit, or `temperature` is not above 0.
     """
     check_temperature(temperature)
     check_pair(query=query, key=key)
@@ -61,13 +61,13 @@ def info_nce(
 
 
 class InfoNCELoss(nn.Module):
-    """``info_nce`` with its temperature.
+    """`info_nce` with its temperature.
 
     Args:
         temperature: τ, above 0.
 
     Raises:
-        ValueError: ``temperature`` is not above 0.
+        ValueError: `temperature` is not above 0.
     """
 
     def __init__(self, temperature: float = 0.1) -> None:
@@ -78,7 +78,7 @@ class InfoNCELoss(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, negatives: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """See ``info_nce``."""
+        """See `info_nce`."""
         return info_nce(query, key, negatives, valid, self.temperature)
 
     def extra_repr(self) -> str:
@@ -94,7 +94,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
-    """All products of rows, ``(n, d), (m, d) -> (n, m)``; autocast would round them to 8 bits before τ divides."""
+    """All products of rows, `(n, d), (m, d) -> (n, m)`; autocast would round them to 8 bits before τ divides."""
     dtype = torch.promote_types(x.dtype, y.dtype)
     with torch.autocast(x.device.type, enabled=False):
         return x.to(dtype) @ y.to(dtype).T

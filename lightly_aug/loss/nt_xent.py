@@ -14,13 +14,13 @@ __all__ = ["NTXentLoss", "nt_xent"]
 def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
     """NT-Xent of SimCLR (Chen et al. 2020, arXiv 2002.05709, equation 1): the mean over all 2N views.
 
-    ``ℓ(i, j) = -log( exp(z_i z_j / τ) / Σ_{k≠i} exp(z_i z_k / τ) )`` with rows of unit length: the other view of the
+    `ℓ(i, j) = -log( exp(z_i z_j / τ) / Σ_{k≠i} exp(z_i z_k / τ) )` with rows of unit length: the other view of the
     image is the positive, all 2N - 2 other views, of both sides and of all ranks, are the negatives. The official
     SimCLR code returns twice this value, as it adds the means of the two sides.
 
     Args:
-        z0: First views, ``(n, d)``, any floating dtype; the loss is computed in float32, or float64 for float64.
-        z1: Second views, ``(n, d)``, row i of the same image as row i of ``z0``.
+        z0: First views, `(n, d)`, any floating dtype; the loss is computed in float32, or float64 for float64.
+        z1: Second views, `(n, d)`, row i of the same image as row i of `z0`.
         temperature: τ, above 0.
 
     Returns:
@@ -28,7 +28,7 @@ def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
         gradients cross the ranks accordingly.
 
     Raises:
-        ValueError: Shapes differ or are not ``(n, d)``, or ``temperature`` is not above 0.
+        ValueError: Shapes differ or are not `(n, d)`, or `temperature` is not above 0.
     """
     check_temperature(temperature)
     check_pair(z0=z0, z1=z1)
@@ -43,18 +43,18 @@ def nt_xent(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
 class NTXentLoss(nn.Module):
     """NT-Xent between two views, or against a bank of past keys.
 
-    Without a bank this is ``nt_xent``. With one it is the one-directional InfoNCE of MoCo: the first argument is the
+    Without a bank this is `nt_xent`. With one it is the one-directional InfoNCE of MoCo: the first argument is the
     query, the second, through which no gradient flows, its key, and the negatives are the bank's. The keys enter the
     bank afterwards, in training mode only; the first step, with an empty bank, has loss 0. Do not call it twice for a
-    symmetric loss: the second call would find keys of its own images among the negatives. Use ``info_nce`` twice and
+    symmetric loss: the second call would find keys of its own images among the negatives. Use `info_nce` twice and
     update the bank once.
 
     Args:
         temperature: τ, above 0.
-        memory_bank: Keys of earlier batches, ``None`` for the other views of this batch.
+        memory_bank: Keys of earlier batches, `None` for the other views of this batch.
 
     Raises:
-        ValueError: ``temperature`` is not above 0.
+        ValueError: `temperature` is not above 0.
 
     Example:
         >>> z0, z1 = torch.randn(2, 8, 16)
@@ -69,7 +69,7 @@ class NTXentLoss(nn.Module):
         self.memory_bank = memory_bank
 
     def forward(self, z0: Tensor, z1: Tensor) -> Tensor:
-        """The loss of two views ``(n, d)``, or of queries ``(n, d)`` and their keys ``(n, d)``."""
+        """The loss of two views `(n, d)`, or of queries `(n, d)` and their keys `(n, d)`."""
         if self.memory_bank is None:
             return nt_xent(z0, z1, self.temperature)
         key = unit(z1.detach())

@@ -16,19 +16,19 @@ def resnet(
     stem: Literal["imagenet", "cifar"] = "imagenet",
     weights: str | torchvision.models.WeightsEnum | None = None,
 ) -> ResNet:
-    """A torchvision ResNet that ends in its pooled features ``(n, d)``.
+    """A torchvision ResNet that ends in its pooled features `(n, d)`.
 
     Args:
-        name: Any ResNet, ResNeXt or Wide ResNet of torchvision, or ``"resnet10"``, with one block a stage.
-        stem: ``"imagenet"`` reduces the image fourfold before the first stage; ``"cifar"``, a 3x3 convolution of
+        name: Any ResNet, ResNeXt or Wide ResNet of torchvision, or `"resnet10"`, with one block a stage.
+        stem: `"imagenet"` reduces the image fourfold before the first stage; `"cifar"`, a 3x3 convolution of
             stride 1 without max-pool, keeps images of about 32 pixels large enough, as SimCLR does for CIFAR-10.
-        weights: Torchvision's pretrained weights by name, such as ``"DEFAULT"``; None starts from scratch.
+        weights: Torchvision's pretrained weights by name, such as `"DEFAULT"`; None starts from scratch.
 
     Returns:
-        The network, ``fc`` replaced by the identity.
+        The network, `fc` replaced by the identity.
 
     Raises:
-        ValueError: Unknown ``name`` or ``stem``, or ``weights`` for a network that has none.
+        ValueError: Unknown `name` or `stem`, or `weights` for a network that has none.
 
     Example:
         >>> resnet("resnet10", stem="cifar")(torch.rand(2, 3, 32, 32)).shape
@@ -58,7 +58,7 @@ def feature_width(backbone: nn.Module, size: int = 64) -> int:
     The backbone is left as it was: BatchNorm statistics, the mode of every submodule and random generators too.
 
     Args:
-        backbone: Maps images ``(n, c, h, w)`` to ``(n, d)`` or ``(n, d, 1, 1)``.
+        backbone: Maps images `(n, c, h, w)` to `(n, d)` or `(n, d, 1, 1)`.
         size: Side of the images in pixels.
 
     Returns:

@@ -12,7 +12,7 @@ class SSLModel(nn.Module, ABC):
     """A self-supervised method: views in, training loss out.
 
     Attributes:
-        backbone: Maps images ``(n, c, h, w)`` to features ``(n, d)`` or ``(n, d, 1, 1)``: what training is for.
+        backbone: Maps images `(n, c, h, w)` to features `(n, d)` or `(n, d, 1, 1)`: what training is for.
     """
 
     backbone: nn.Module
@@ -22,16 +22,16 @@ class SSLModel(nn.Module, ABC):
         """The training loss.
 
         Args:
-            views: The views of a batch, each ``(n, c, h, w)``.
-            targets: Labels ``(n,)``, for methods that use some.
-            index: Places of the images in the dataset ``(n,)``, for methods that remember every image.
+            views: The views of a batch, each `(n, c, h, w)`.
+            targets: Labels `(n,)`, for methods that use some.
+            index: Places of the images in the dataset `(n,)`, for methods that remember every image.
 
         Returns:
             A scalar. State such as queues moves in training mode only.
         """
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features for downstream use, without the head: ``(n, c, h, w) -> (n, d)``."""
+        """Features for downstream use, without the head: `(n, c, h, w) -> (n, d)`."""
         features: Tensor = self.backbone(images)
         return features.flatten(1)
 

@@ -20,14 +20,14 @@ def mlp(
         widths: Width of the input, of every hidden layer, and of the output; two at least.
         bias: Give the linear layers a bias.
         norm: Follow every hidden linear layer by BatchNorm.
-        last_norm: BatchNorm after the last layer: with γ and β (``"affine"``), with γ alone (``"scale"``), with
-            neither (``"plain"``), or None.
+        last_norm: BatchNorm after the last layer: with γ and β (`"affine"`), with γ alone (`"scale"`), with
+            neither (`"plain"`), or None.
 
     Returns:
-        The head, ``(n, widths[0]) -> (n, widths[-1])``.
+        The head, `(n, widths[0]) -> (n, widths[-1])`.
 
     Raises:
-        ValueError: Fewer than two widths, one below 1, or an unknown ``last_norm``.
+        ValueError: Fewer than two widths, one below 1, or an unknown `last_norm`.
 
     Example:
         >>> mlp(512, 2048, 128, norm=False)

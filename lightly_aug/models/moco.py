@@ -26,7 +26,7 @@ class MoCo(SSLModel):
     the first step has loss 0 and the loss rises until the queue is full.
 
     Args:
-        backbone: The encoder, maps images to features ``(n, d)`` or ``(n, d, 1, 1)``.
+        backbone: The encoder, maps images to features `(n, d)` or `(n, d, 1, 1)`.
         version: 1 ends in a linear layer, 2 in an MLP of two layers.
         width: d; None measures it.
         dim: Width of the space in which views are compared.
@@ -39,7 +39,7 @@ class MoCo(SSLModel):
 
     Example:
         >>> encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        >>> model = MoCo(encoder, version=2, dim=16, queue=64)
+        >>> model = MoCo(encoder, dim=16, queue=64)
         >>> import torch
         >>> x0, x1 = torch.rand(2, 4, 3, 32, 32)
         >>> loss = model([x0, x1])  # then the step of the optimiser, then:
@@ -52,7 +52,7 @@ class MoCo(SSLModel):
         self,
         backbone: nn.Module,
         *,
-        version: Literal[1, 2] = 1,
+        version: Literal[1, 2] = 2,
         width: int | None = None,
         dim: int = 128,
         queue: int = 65536,
@@ -73,7 +73,7 @@ class MoCo(SSLModel):
         self.loss = InfoNCELoss((0.07 if version == 1 else 0.2) if temperature is None else temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """InfoNCE of the first view against the key of the second and the queue; views are ``(n, c, h, w)``."""
+        """InfoNCE of the first view against the key of the second and the queue; views are `(n, c, h, w)`."""
         x_q, x_k = two_views(views)
         q = self.head(self.embed(x_q))  # (n, dim)
         shuffled, order = shuffle(x_k)

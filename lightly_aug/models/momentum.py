@@ -11,7 +11,7 @@ __all__ = ["MomentumEncoder"]
 class MomentumEncoder(nn.Module):
     """A copy of a network whose parameters follow as an exponential moving average and receive no gradient.
 
-    Parameters move in ``update`` alone. Buffers, such as the running statistics of BatchNorm, are never averaged:
+    Parameters move in `update` alone. Buffers, such as the running statistics of BatchNorm, are never averaged:
     the copy has its own, which its own forward passes move while it is in training mode, as in the official code of
     MoCo, BYOL and DINO.
 
@@ -25,20 +25,20 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """What the copy makes of ``x``, without gradient."""
+        """What the copy makes of `x`, without gradient."""
         output: Tensor = self.network(x)
         return output
 
     @torch.no_grad()
     def update(self, network: nn.Module, momentum: float) -> None:
-        """Move every parameter, biases and norms too: ``θ' <- momentum * θ' + (1 - momentum) * θ``.
+        """Move every parameter, biases and norms too: `θ' <- momentum * θ' + (1 - momentum) * θ`.
 
         Args:
             network: The network that is followed, with the same parameters by name and shape.
             momentum: From 0, take the parameters over, to 1, stay.
 
         Raises:
-            ValueError: The parameters differ in name or shape, or ``momentum`` is out of range.
+            ValueError: The parameters differ in name or shape, or `momentum` is out of range.
         """
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum is {momentum}, it must lie in [0, 1]")

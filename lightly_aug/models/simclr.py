@@ -22,7 +22,7 @@ class SimCLR(SSLModel):
     2006.10029). BatchNorm sees both views as one batch; over several processes the paper synchronises it.
 
     Args:
-        backbone: f, maps images to features ``(n, d)`` or ``(n, d, 1, 1)``.
+        backbone: f, maps images to features `(n, d)` or `(n, d, 1, 1)`.
         version: 1 has a head of two layers, 2 of three.
         width: d; None measures it.
         dim: Width of the space in which views are compared.
@@ -57,7 +57,7 @@ class SimCLR(SSLModel):
         self.loss = NTXentLoss(temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """NT-Xent of two views, each ``(n, c, h, w)``."""
+        """NT-Xent of two views, each `(n, c, h, w)`."""
         x = torch.cat(two_views(views))  # (2n, c, h, w)
         h = self.embed(x)  # (2n, d)
         z0, z1 = self.head(h).chunk(2)  # (n, dim) each

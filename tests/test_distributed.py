@@ -1,0 +1,227 @@
+"""Two gloo processes, started once, against one process on the joined batch."""
+
+import pickle
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lightly_aug.distributed import gather, rank, shuffle, unshuffle, world_size
+from lightly_aug.loss import info_nce, nt_xent
+from lightly_aug.memory_bank import MemoryBank
+from lightly_aug.models import MoCo, SimCLR
+
+RANKS = 2
+PATIENCE = 60  # seconds
+
+
+def serve(number: int, store: str, pipe: Connection) -> None:
+    """A rank: run what comes through the pipe until None comes."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=RANKS)
+    while (job := pipe.recv()) is not None:
+        function, arguments = job
+        torch.manual_seed(number)  # whatever must agree between ranks cannot come from their generators
+        try:
+            answer = True, function(*arguments)
+        except Exception:
+            answer = False, traceback.format_exc()
+        pipe.send_bytes(pickle.dumps(answer))
+    dist.destroy_process_group()
+
+
+class Ranks:
+    def __init__(self, pipes: list[Connection]) -> None:
+        self.pipes = pipes
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What the function returns on each rank."""
+        for pipe in self.pipes:
+            pipe.send((function, arguments))
+        answers = []
+        for number, pipe in enumerate(self.pipes):
+            assert pipe.poll(PATIENCE), f"rank {number} did not answer"
+            done, answer = pickle.loads(pipe.recv_bytes())
+            assert done, f"rank {number}: {answer}"
+            answers.append(answer)
+        return answers
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    store: Path = tmp_path_factory.mktemp("ranks") / "store"
+    context = mp.get_context("spawn")
+    ends = [context.Pipe() for _ in range(RANKS)]
+    processes = [
+        context.Process(target=serve, args=(number, str(store), theirs), daemon=True)
+        for number, (_, theirs) in enumerate(ends)
+    ]
+    for process in processes:
+        process.start()
+    yield Ranks([ours for ours, _ in ends])
+    for ours, _ in ends:
+        ours.send(None)
+    for process in processes:
+        process.join(10)
+        process.kill()
+
+
+def own(x: Tensor) -> Tensor:
+    return x.chunk(world_size())[rank()]
+
+
+def joined_batch(n: int = 6, d: int = 5) -> tuple[Tensor, Tensor]:
+    x = torch.randn(2, n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    return x[0], x[1]
+
+
+def test_one_process_is_left_alone() -> None:
+    x = torch.randn(3, 2, requires_grad=True)
+    assert (rank(), world_size()) == (0, 1)
+    assert gather(x, grad=True) is x
+    assert torch.equal(gather(x), x)
+    assert not gather(x).requires_grad
+    state = torch.random.get_rng_state()
+    shuffled, order = shuffle(x)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert unshuffle(shuffled, order) is shuffled is x
+
+
+def gather_on_ranks() -> tuple[Tensor, Tensor, bool]:
+    x = own(torch.arange(8.0).view(4, 2)).T.contiguous().T.requires_grad_()  # not contiguous
+    plain, joined = gather(x), gather(x, grad=True)
+    weight = torch.arange(1, 5.0)[:, None] * (rank() + 1)  # each rank asks for something else
+    (joined * weight).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(plain, joined)
+    return joined.detach(), x.grad, plain.requires_grad
+
+
+def test_gather(ranks: Ranks) -> None:
+    for number, (joined, gradient, plain_requires_grad) in enumerate(ranks(gather_on_ranks)):
+        assert torch.equal(joined, torch.arange(8.0).view(4, 2))
+        assert not plain_requires_grad
+        rows = torch.arange(1, 5.0).chunk(RANKS)[number][:, None]
+        assert torch.equal(gradient, (3 * rows).expand(2, 2))  # (1 + 2) from both ranks
+
+
+def info_nce_with_bank(q: Tensor, k: Tensor) -> Tensor:
+    negatives = torch.randn(7, q.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    return info_nce(q, k.detach(), negatives, torch.arange(7) < 4)
+
+
+def trained(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """The loss and the gradient that a linear encoder gets, on DDP where there are ranks."""
+    torch.manual_seed(0)
+    encoder = nn.Linear(5, 4, bias=False, dtype=torch.float64)
+    network = DistributedDataParallel(encoder) if dist.is_initialized() else encoder
+    x0, x1 = joined_batch()
+    z0, z1 = network(torch.cat([own(x0), own(x1)])).chunk(2)
+    value = loss(z0, z1)
+    value.backward()
+    assert encoder.weight.grad is not None
+    return value.detach(), encoder.weight.grad
+
+
+@pytest.mark.parametrize("loss", [nt_xent, info_nce, info_nce_with_bank])
+def test_losses_equal_one_process(ranks: Ranks, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    value, gradient = trained(loss)
+    values, gradients = zip(*ranks(trained, loss), strict=True)
+    torch.testing.assert_close(torch.stack(values).mean(), value, rtol=0, atol=1e-10)
+    for each in gradients:
+        torch.testing.assert_close(each, gradient, rtol=0, atol=1e-10)
+
+
+def bank_on_ranks(size: int) -> tuple[Tensor, Tensor, Tensor]:
+    bank = MemoryBank(size, 1)
+    for step in range(3):
+        bank.update(torch.tensor([[0.0], [1.0]]) + 10 * rank() + 100 * step)
+    return bank.keys[:, 0], bank.pointer, bank.filled
+
+
+@pytest.mark.parametrize("size", [3, 5, 20])
+def test_every_bank_has_the_keys_of_all_ranks(ranks: Ranks, size: int) -> None:
+    here, there = ranks(bank_on_ranks, size)
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+    keys, pointer, filled = here
+    oldest_first = keys.roll(-int(pointer)).tolist() if filled == size else keys[:filled].tolist()
+    assert oldest_first == [0, 1, 10, 11, 100, 101, 110, 111, 200, 201, 210, 211][-size:]
+
+
+def shuffle_on_ranks() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    x = own(torch.arange(16.0)[:, None])
+    shuffled, order = shuffle(x)
+    norm, plain_norm = nn.BatchNorm1d(1, momentum=1), nn.BatchNorm1d(1, momentum=1)
+    norm(shuffled)
+    plain_norm(x)
+    return shuffled, order, unshuffle(2 * shuffled, order), norm.running_mean, plain_norm.running_mean  # type: ignore[return-value]
+
+
+def test_shuffle(ranks: Ranks) -> None:
+    shuffled, orders, back, means, plain_means = zip(*ranks(shuffle_on_ranks), strict=True)
+    assert torch.equal(*orders)
+    assert torch.equal(orders[0].sort().values, torch.arange(16))
+    assert torch.equal(torch.cat(shuffled)[:, 0], orders[0].float())
+    assert torch.equal(torch.cat(back)[:, 0], 2 * torch.arange(16.0))
+    assert [mean.item() for mean in plain_means] == [3.5, 11.5]
+    assert all(not torch.equal(mean, plain) for mean, plain in zip(means, plain_means, strict=True))
+
+
+def moco_on_ranks() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model = MoCo(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.AdaptiveAvgPool2d(1)), dim=4, queue=16)
+    x0, x1 = torch.rand(2, 16, 3, 8, 8)
+    seen: list[Tensor] = []
+    model.key_encoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    model([own(x0), own(x1)])
+    return x1, seen[0], model.queue.keys, nn.functional.normalize(model.key_encoder.network(x1))
+
+
+def test_moco_shuffles_keys_and_queues_them_in_order(ranks: Ranks) -> None:
+    answers = ranks(moco_on_ranks)
+    images = answers[0][0].flatten(1)
+    dealt = torch.cat([seen.flatten(1) for _, seen, _, _ in answers])
+    order = torch.cdist(dealt, images).argmin(1)
+    assert torch.equal(dealt, images[order])
+    assert torch.equal(order.sort().values, torch.arange(16))
+    assert not torch.equal(order[:8].sort().values, torch.arange(8))  # the ranks exchanged images
+    for _, _, queue, keys in answers:  # without BatchNorm every key depends on its own image alone
+        torch.testing.assert_close(queue, keys)
+
+
+def train_on_ranks(method: type[SimCLR] | type[MoCo], options: dict[str, Any]) -> tuple[list[float], dict[str, Tensor]]:
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    model = method(backbone, dim=4, **options)
+    network = DistributedDataParallel(model)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    images = torch.rand(3, 2, 8, 3, 8, 8)
+    losses = []
+    for step, (x0, x1) in enumerate(images):
+        optimiser.zero_grad()
+        loss = network([own(x0), own(x1)])
+        loss.backward()
+        optimiser.step()
+        model.after_step(step / 3)
+        losses.append(loss.item())
+    return losses, {name: p.detach() for name, p in model.named_parameters()} | {
+        name: b for name, b in model.named_buffers() if "queue" in name
+    }
+
+
+@pytest.mark.parametrize(("method", "options"), [(SimCLR, {}), (MoCo, {"version": 2, "queue": 12, "momentum": 0.5})])
+def test_methods_stay_equal_on_all_ranks(ranks: Ranks, method: type[SimCLR], options: dict[str, Any]) -> None:
+    (losses, here), (other_losses, there) = ranks(train_on_ranks, method, options)
+    assert torch.tensor([losses, other_losses]).isfinite().all()
+    assert all(torch.equal(here[name], there[name]) for name in here)
+    if method is MoCo:
+        assert here["queue.filled"] == 12
+        torch.testing.assert_close(here["queue.keys"].norm(dim=1), torch.ones(12))

@@ -1,0 +1,171 @@
+"""Features and their nearest neighbours."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightly_aug.evaluate import features, knn, knn_accuracy
+
+
+class Packed:
+    """What travels instead of images until ``.to``."""
+
+    def __init__(self, *views: Tensor) -> None:
+        self.views = views
+
+    def to(self, device: Any) -> list[Tensor]:
+        return [view.to(device) for view in self.views]
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.frozen = nn.BatchNorm2d(3), nn.BatchNorm2d(3).eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not self.norm.training
+        assert not torch.is_grad_enabled()
+        features: Tensor = self.frozen(self.norm(x)).mean((2, 3), keepdim=True)
+        return features
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self(x)
+
+
+IMAGES, LABELS = torch.rand(5, 3, 4, 4), torch.tensor([4, 0, 1, 1, 2])
+OTHER = torch.zeros(5, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "labelled"),
+    [
+        (lambda x, y, o: x, False),
+        (lambda x, y, o: [x], False),
+        (lambda x, y, o: Packed(x, o), False),
+        (lambda x, y, o: (x, y), True),
+        (lambda x, y, o: [x, y, ["name"] * len(y)], True),
+        (lambda x, y, o: ([x], y), True),
+        (lambda x, y, o: ([x, o], y), True),
+        (lambda x, y, o: (Packed(x, o), y), True),
+    ],
+)
+def test_features_of_every_batch(wrap: Callable[..., Any], labelled: bool) -> None:
+    batches = [wrap(IMAGES[part], LABELS[part], OTHER[part]) for part in (slice(0, 2), slice(2, 5))]
+    x, labels = features(lambda images: images.mean((2, 3)), batches)
+    torch.testing.assert_close(x, IMAGES.mean((2, 3)))
+    assert (labels is not None and torch.equal(labels, LABELS)) if labelled else labels is None
+
+
+def test_features_of_a_loader() -> None:
+    x, labels = features(nn.Flatten(), DataLoader(TensorDataset(IMAGES, LABELS), batch_size=2))
+    assert torch.equal(x, IMAGES.flatten(1))
+    assert labels is not None
+    assert torch.equal(labels, LABELS)
+
+
+@pytest.mark.parametrize("choose", [lambda network: network, lambda network: network.embed])
+def test_features_leave_the_network_as_it_was(choose: Callable[[Network], Any]) -> None:
+    network = Network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    x, _ = features(choose(network), [IMAGES.requires_grad_()])
+    assert x.shape == (5, 3)
+    assert not x.requires_grad
+    assert (network.training, network.norm.training, network.frozen.training) == (True, True, False)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    with pytest.raises(RuntimeError):
+        features(choose(network), [torch.zeros(5, 7, 4, 4)])
+    assert (network.training, network.norm.training, network.frozen.training) == (True, True, False)
+
+
+def test_features_are_float32_on_the_cpu() -> None:
+    x, _ = features(lambda images: images.bfloat16(), [IMAGES])
+    assert (x.dtype, x.device.type) == (torch.float32, "cpu")
+
+
+def test_features_errors() -> None:
+    with pytest.raises(ValueError, match="the loader is empty"):
+        features(nn.Flatten(), [])
+    with pytest.raises(TypeError, match="labels are a list: collate them into a tensor"):
+        features(nn.Flatten(), [(IMAGES, ["a", "b", "c", "d", "e"])])
+
+
+def test_features_of_mappings() -> None:
+    batches = [{"name": ["a", "b"], "label": torch.tensor([3, 4]), "image": torch.ones(2, 3, 2, 2)}]
+    x, y = features(nn.Flatten(), batches)
+    assert y is not None
+    assert x.shape == (2, 12)
+    assert y.tolist() == [3, 4]
+
+
+def test_knn_by_hand() -> None:
+    """Cosines to the query (1, 0) are 1, .8, .6, 0: at τ = .1 the first outweighs, at τ = 1 two outvote it."""
+    train = torch.tensor([[2.0, 0.0], [0.8, 0.6], [3.0, 4.0], [0.0, 1.0]])
+    labels, query = torch.tensor([7, 3, 3, 9]), torch.tensor([[5.0, 0.0]])
+    # e^10 > e^8 + e^6, but e^1 < e^.8 + e^.6
+    assert knn(train, labels, query, k=3, temperature=0.1).tolist() == [7]
+    assert knn(train, labels, query, k=3, temperature=1.0).tolist() == [3]
+    assert knn(train, labels, query, k=1, temperature=1.0).tolist() == [7]
+    assert knn_accuracy(train, labels, torch.cat([query, query]), torch.tensor([3, 7]), k=4, temperature=1.0) == 0.5
+
+
+def votes_by_loop(
+    train: NDArray[np.float64], labels: list[int], query: NDArray[np.float64], k: int, temperature: float
+) -> dict[int, float]:
+    cosines = [float(row @ query / np.sqrt((row @ row) * (query @ query))) for row in train]
+    nearest = sorted(range(len(train)), key=lambda i: -cosines[i])[:k]
+    votes: dict[int, float] = {}
+    for i in nearest:
+        votes[labels[i]] = votes.get(labels[i], 0.0) + float(np.exp(cosines[i] / temperature))
+    return votes
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 30),
+    k=st.integers(1, 30),
+    temperature=st.sampled_from([0.03, 0.07, 1]),
+)
+def test_knn_is_the_loop(seed: int, rows: int, k: int, temperature: float) -> None:
+    k = min(k, rows)
+    rng = np.random.default_rng(seed)
+    train, queries, labels = rng.normal(size=(rows, 4)), rng.normal(size=(6, 4)), rng.integers(-2, 5, rows)
+    predicted = knn(
+        torch.from_numpy(train), torch.from_numpy(labels), torch.from_numpy(queries), k=k, temperature=temperature
+    )
+    for query, label in zip(queries, predicted.tolist(), strict=True):
+        votes = votes_by_loop(train, labels.tolist(), query, k, temperature)
+        assert votes[label] == pytest.approx(max(votes.values()), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_knn_survives_low_temperature_and_half_precision(dtype: torch.dtype) -> None:
+    train = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]).to(dtype).requires_grad_()
+    labels = torch.tensor([0, 1, 2])
+    assert knn(train, labels, train, k=3, temperature=1e-4).tolist() == [0, 1, 0]  # a zero row is equally far from all
+
+
+def test_knn_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.eye(3), torch.arange(3)
+    for k in (0, 4):
+        with pytest.raises(ValueError, match=f"k is {k}, it must lie between 1 and the 3 training rows"):
+            knn(x, y, x, k=k)
+    with pytest.raises(ValueError, match="temperature is 0"):
+        knn(x, y, x, k=1, temperature=0)
+    with pytest.raises(ValueError, match=r"train_labels \(2,\)"):
+        knn(x, y[:2], x, k=1)
+    with pytest.raises(ValueError, match=r"test_features \(3, 2\)"):
+        knn(x, y, x[:, :2], k=1)
+
+    monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightly-aug\[train\]'"):
+        knn(x, y, x, k=1)

@@ -1,0 +1,131 @@
+"""The ring against a deque, and what a queue must never do."""
+
+from collections import deque
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lightly_aug.memory_bank import MemoryBank
+
+
+def numbered(first: int, n: int, dim: int = 2) -> Tensor:
+    """n keys, each filled with its number."""
+    return torch.arange(first, first + n, dtype=torch.float32)[:, None].repeat(1, dim)
+
+
+def oldest_first(bank: MemoryBank) -> list[float]:
+    keys, valid = bank.negatives()
+    start = int(bank.pointer) if bool(valid.all()) else 0
+    return keys.roll(-start, 0)[valid.roll(-start, 0)][:, 0].tolist()
+
+
+@settings(deadline=None, max_examples=300)
+@given(size=st.integers(1, 12), batches=st.lists(st.integers(0, 30), max_size=8))
+def test_is_a_deque(size: int, batches: list[int]) -> None:
+    bank, oracle, seen = MemoryBank(size, 2), deque[float](maxlen=size), 0
+    for n in batches:
+        bank.update(numbered(seen, n))
+        oracle.extend(map(float, range(seen, seen + n)))
+        seen += n
+        assert oldest_first(bank) == list(oracle)
+        assert bank.pointer == seen % size
+        assert bank.filled == min(seen, size)
+
+
+def test_wrap_keeps_the_tail() -> None:
+    bank = MemoryBank(10, 2)
+    for first in (0, 4, 8):
+        bank.update(numbered(first, 4))
+    assert bank.keys[:, 0].tolist() == [10, 11, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_unwritten_rows_are_never_negatives() -> None:
+    bank = MemoryBank(5, 2)
+    assert bank.negatives()[1].tolist() == [False] * 5
+    bank.update(numbered(0, 2))
+    keys, valid = bank.negatives()
+    assert valid.tolist() == [True, True, False, False, False]
+    assert keys[valid][:, 0].tolist() == [0, 1]
+    bank.update(numbered(2, 7))
+    assert bank.negatives()[1].all()
+
+
+def test_negatives_are_a_copy() -> None:
+    bank = MemoryBank(4, 2)
+    bank.update(numbered(1, 4))
+    keys, _ = bank.negatives()
+    bank.update(numbered(9, 4))
+    assert keys[:, 0].tolist() == [1, 2, 3, 4]
+
+
+def test_eval_moves_nothing() -> None:
+    bank = MemoryBank(4, 2)
+    bank.update(numbered(1, 3))
+    before = {name: buffer.clone() for name, buffer in bank.state_dict().items()}
+    bank.eval().update(numbered(7, 3))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in bank.state_dict().items())
+
+
+def test_state_dict_resumes() -> None:
+    bank, resumed = MemoryBank(5, 2), MemoryBank(5, 2)
+    bank.update(numbered(0, 7))
+    assert set(bank.state_dict()) == {"keys", "pointer", "filled"}
+    resumed.load_state_dict(bank.state_dict())
+    for each in (bank, resumed):
+        each.update(numbered(7, 4))
+    assert oldest_first(resumed) == oldest_first(bank) == [6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_keys_are_detached_and_float32(dtype: torch.dtype) -> None:
+    bank = MemoryBank(3, 2)
+    bank.update(numbered(0, 2).to(dtype).requires_grad_())
+    keys, _ = bank.negatives()
+    assert keys.dtype == torch.float32
+    assert not keys.requires_grad
+    assert not bank.keys.requires_grad
+
+
+def test_compiles_in_one_graph() -> None:
+    eager, compiled = MemoryBank(5, 2), MemoryBank(5, 2)
+
+    @torch.compile(fullgraph=True, backend="eager")
+    def step(keys: Tensor) -> tuple[Tensor, Tensor]:
+        negatives = compiled.negatives()
+        compiled.update(keys)
+        return negatives
+
+    for first in (0, 3, 6):
+        keys, valid = eager.negatives()
+        eager.update(numbered(first, 3))
+        compiled_keys, compiled_valid = step(numbered(first, 3))
+        assert torch.equal(compiled_keys, keys)
+        assert torch.equal(compiled_valid, valid)
+    assert oldest_first(compiled) == oldest_first(eager) == [4, 5, 6, 7, 8]
+
+
+def test_never_waits_for_the_device() -> None:
+    """On the meta device there are no values: whatever asked for one would raise."""
+    bank = MemoryBank(5, 2).to("meta")
+    bank.update(torch.empty(3, 2, device="meta"))
+    assert bank.negatives()[1].shape == (5,)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 2, 1)])
+def test_wrong_keys_are_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"keys are .*, this MemoryBank takes \(n, 2\)"):
+        MemoryBank(5, 2).update(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("size", "dim"), [(0, 2), (-1, 2), (3, 0)])
+def test_nonsense_is_refused(size: int, dim: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        MemoryBank(size, dim)
+
+
+def test_len_and_repr() -> None:
+    assert len(MemoryBank(5, 2)) == 5
+    assert repr(MemoryBank(5, 2)) == "MemoryBank(size=5, dim=2)"

@@ -1,0 +1,387 @@
+"""One contract for all methods, then what is special to each, and the parts they share."""
+
+import io
+import pickle
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lightly_aug.loss import info_nce, nt_xent
+from lightly_aug.models import MoCo, MomentumEncoder, SimCLR, SSLModel, feature_width, mlp, resnet
+
+METHODS: dict[str, Callable[..., SSLModel]] = {
+    "simclr-v1": partial(SimCLR, version=1, dim=8),
+    "simclr-v2": partial(SimCLR, version=2, dim=8),
+    "moco-v1": partial(MoCo, version=1, dim=8, queue=12, momentum=0.9),
+    "moco-v2": partial(MoCo, version=2, dim=8, queue=12, momentum=0.9),
+}
+
+
+def tiny() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    )  # (n, 16, 1, 1)
+
+
+def batches(n: int = 8, size: int = 12) -> Iterator[list[Tensor]]:
+    """Two noisy views each of 32 images, around and around: a queue of 12 never holds an image that comes next."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(32, 3, 1, 1, generator=generator) * torch.rand(32, 3, size, size, generator=generator)
+    for batch in cycle(images.split(n)):
+        yield [batch + 0.05 * torch.rand(batch.shape, generator=generator) for _ in range(2)]
+
+
+def optimiser_of(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.02, momentum=0.9)
+
+
+def train(model: SSLModel, optimiser: torch.optim.Optimizer, data: Iterator[list[Tensor]], steps: int) -> list[float]:
+    losses = []
+    for step in range(steps):
+        loss = model(next(data))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        model.after_step(step / steps)
+        losses.append(loss.item())
+    return losses
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same_state(model: nn.Module, expected: dict[str, Tensor]) -> None:
+    state = model.state_dict()
+    assert state.keys() == expected.keys()
+    assert [name for name in state if not torch.equal(state[name], expected[name])] == []
+
+
+@pytest.fixture(params=METHODS)
+def build(request: pytest.FixtureRequest) -> Callable[..., SSLModel]:
+    torch.manual_seed(0)
+    return METHODS[request.param]
+
+
+class TestContract:
+    def test_loss_falls(self, build: Callable[..., SSLModel]) -> None:
+        model = build(tiny())
+        losses = train(model, optimiser_of(model), batches(), 34)[4:]  # by then the queues are full
+        assert torch.tensor(losses).isfinite().all()
+        assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
+
+    def test_gradients_reach_what_is_trained(self, build: Callable[..., SSLModel]) -> None:
+        model, data = build(tiny()), batches()
+        model(next(data))
+        loss = model(next(data))  # a queue has negatives now
+        assert (loss.shape, loss.dtype) == ((), torch.float32)
+        loss.backward()
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        without = [name for name, p in trained.items() if p.grad is None or not p.grad.any()]
+        # BatchNorm takes any constant away again, so the bias of a convolution before it has no influence
+        assert set(without) <= {"backbone.0.bias"}
+        targets = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+        assert all(p.grad is None for p in targets.values())
+        assert all(name.startswith("key_encoder.") for name in targets)
+
+    def test_resuming_is_not_noticed(self, build: Callable[..., SSLModel]) -> None:
+        model, data = build(tiny()), batches()
+        optimiser = optimiser_of(model)
+        train(model, optimiser, data, 3)
+        file = io.BytesIO()
+        torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict()}, file)
+        file.seek(0)
+        rest = [next(data) for _ in range(4)]
+        train(model, optimiser, iter(rest), 4)
+
+        resumed = build(tiny())
+        resumed_optimiser = optimiser_of(resumed)
+        checkpoint = torch.load(file, weights_only=True)
+        resumed.load_state_dict(checkpoint["model"])
+        resumed_optimiser.load_state_dict(checkpoint["optimiser"])
+        train(resumed, resumed_optimiser, iter(rest), 4)
+        assert_same_state(resumed, snapshot(model))
+
+    def test_pickles(self, build: Callable[..., SSLModel]) -> None:
+        model, data = build(tiny()), batches()
+        train(model, optimiser_of(model), data, 2)
+        copy = pickle.loads(pickle.dumps(model))
+        views = next(data)
+        assert torch.equal(copy(views), model(views))
+        assert_same_state(copy, snapshot(model))
+
+    def test_bf16_autocast(self, build: Callable[..., SSLModel]) -> None:
+        model, data = build(tiny()), batches()
+        for _ in range(2):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model(next(data))
+            loss.backward()
+            model.after_step(0)
+        assert loss.dtype == torch.float32
+        assert loss.isfinite()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+    def test_float64(self, build: Callable[..., SSLModel]) -> None:
+        model, data = build(tiny()).double(), batches()
+        for _ in range(2):
+            loss = model([view.double() for view in next(data)])
+        assert loss.dtype == torch.float64
+
+    def test_eval_moves_nothing(self, build: Callable[..., SSLModel]) -> None:
+        model, data = build(tiny()), batches()
+        train(model, optimiser_of(model), data, 2)
+        with torch.no_grad():  # as if an optimiser had stepped
+            for p in model.backbone.parameters():
+                p.add_(1)
+        before = snapshot(model)
+        model.eval()(next(data))
+        model.after_step(0.5)
+        assert_same_state(model, before)
+
+    def test_construction_leaves_the_backbone_alone(self, build: Callable[..., SSLModel]) -> None:
+        backbone = tiny()
+        backbone[1].eval()
+        before = snapshot(backbone)
+        model = build(backbone)
+        assert model.backbone is backbone
+        assert_same_state(backbone, before)
+        assert [m.training for m in backbone] == [True, False, True, True]
+        assert backbone.training
+
+    def test_embed_is_the_backbone(self, build: Callable[..., SSLModel]) -> None:
+        model, (x, _) = build(tiny()).eval(), next(batches())
+        assert torch.equal(model.embed(x), model.backbone(x)[:, :, 0, 0])
+
+    def test_width_may_be_given(self, build: Callable[..., SSLModel]) -> None:
+        assert snapshot(build(tiny(), width=16)).keys() == snapshot(build(tiny())).keys()
+        with pytest.raises(RuntimeError):
+            build(tiny(), width=15)(next(batches()))
+
+    def test_views_may_be_any_sequence(self, build: Callable[..., SSLModel]) -> None:
+        model, views = build(tiny()).eval(), next(batches())
+        assert torch.equal(model(tuple(views)), model(views))
+        assert torch.equal(model(torch.stack(views)), model(views))
+
+    def test_wrong_views_are_named(self, build: Callable[..., SSLModel]) -> None:
+        model, (x, _) = build(tiny()), next(batches())
+        for views, came in (
+            ([x], r"got 1: \(8, 3, 12, 12\)"),
+            ([x, x, x], r"got 3: \(8, 3, 12, 12\), \(8"),
+            ([], "got 0: nothing"),
+            (x, r"got 8: \(3, 12, 12\), .*\.\.\."),
+            ([[x, x], x], r"got 2: list, \(8, 3, 12, 12\)"),
+            (["x", "x"], "got 2: str, str"),
+            ([x, x[:4]], r"got 2: \(8, 3, 12, 12\), \(4, 3, 12, 12\)"),
+        ):
+            with pytest.raises(ValueError, match="takes two views of one shape, " + came):
+                model(views)
+
+    def test_nonsense_is_refused(self, build: Callable[..., SSLModel]) -> None:
+        with pytest.raises(ValueError, match="versions 1 and 2, got 3"):
+            build(tiny(), version=3)
+        with pytest.raises(ValueError, match="temperature is 0, it must be above 0"):
+            build(tiny(), temperature=0)
+        with pytest.raises(ValueError, match="each at least 1"):
+            build(tiny(), dim=0)
+
+
+class TestSimCLR:
+    def test_is_nt_xent_of_one_batch(self) -> None:
+        model, (x0, x1) = SimCLR(tiny(), dim=8, temperature=0.3), next(batches())
+        z0, z1 = model.head(model.backbone(torch.cat([x0, x1])).flatten(1)).chunk(2)
+        assert torch.equal(model([x0, x1]), nt_xent(z0, z1, 0.3))
+
+    @pytest.mark.parametrize(("version", "layers"), [(1, 2), (2, 3)])
+    def test_head(self, version: Any, layers: int) -> None:
+        head = SimCLR(tiny(), version=version, dim=8).head
+        linear = [m for m in head if isinstance(m, nn.Linear)]
+        norms = [m for m in head if isinstance(m, nn.BatchNorm1d)]
+        assert [m.out_features for m in linear] == [16] * (layers - 1) + [8]
+        assert all(m.bias is None for m in linear)
+        assert len(norms) == layers
+        assert [m.bias is not None for m in norms] == [True] * (layers - 1) + [False]
+        assert all(m.weight is not None for m in norms)
+        assert head[-1] is norms[-1]
+
+
+class TestMoCo:
+    @pytest.mark.parametrize(("version", "temperature"), [(1, 0.07), (2, 0.2)])
+    def test_is_the_paper(self, version: Any, temperature: float) -> None:
+        """Two steps by hand, in the order of the official code: query, EMA, key, loss, then the queue."""
+        torch.manual_seed(0)
+        model, data = MoCo(tiny(), version=version, dim=8, queue=32, momentum=0.8), batches()
+        optimiser = optimiser_of(model)
+        query = MomentumEncoder(nn.Sequential(model.backbone, nn.Flatten(), model.head)).network.requires_grad_()
+        key = MomentumEncoder(query)
+        hand_optimiser, queue = optimiser_of(query), torch.zeros(0, 8)
+        for _ in range(3):
+            x_q, x_k = next(data)
+            loss = train(model, optimiser, iter([[x_q, x_k]]), 1)[0]
+
+            q = query(x_q)
+            key.update(query, 0.8)
+            k = nn.functional.normalize(key(x_k), dim=1)
+            expected = info_nce(q, k, queue, temperature=temperature)
+            queue = torch.cat([queue, k])
+            hand_optimiser.zero_grad()
+            expected.backward()
+            hand_optimiser.step()
+            assert loss == pytest.approx(expected.item(), abs=1e-5)
+
+    def test_head(self) -> None:
+        assert [type(m) for m in MoCo(tiny(), version=1, queue=4).head] == [nn.Linear]
+        head = MoCo(tiny(), version=2, queue=4).head
+        assert [type(m) for m in head] == [nn.Linear, nn.ReLU, nn.Linear]
+        assert all(m.bias is not None for m in head if isinstance(m, nn.Linear))
+
+    def test_every_parameter_follows(self) -> None:
+        model = MoCo(tiny(), version=2, dim=8, queue=12, momentum=0.9)
+        followed = dict(nn.Sequential(model.backbone, nn.Flatten(), model.head).named_parameters())
+        keys = dict(model.key_encoder.network.named_parameters())
+        assert followed.keys() == keys.keys()
+        assert all(torch.equal(keys[name], followed[name]) for name in keys)
+        with torch.no_grad():
+            for p in followed.values():
+                p.add_(1)
+        model.after_step(0.0)
+        for name, p in followed.items():
+            torch.testing.assert_close(p - keys[name], torch.full_like(p, 0.9), rtol=0, atol=1e-6, msg=name)
+
+    def test_encoders_share_no_memory(self) -> None:
+        model = MoCo(tiny(), queue=4)
+        own, copied = ({t.data_ptr() for t in m.state_dict().values()} for m in (model.backbone, model.key_encoder))
+        assert not own & copied
+
+    def test_no_negative_is_the_positive(self) -> None:
+        model = MoCo(tiny(), dim=8, queue=12)
+        assert model(next(batches())).item() == 0  # an empty queue: nothing but the positive
+        assert model.queue.filled == 8
+
+    def test_nonsense_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"momentum is 1.5, it must lie in \[0, 1\]"):
+            MoCo(tiny(), momentum=1.5)
+        with pytest.raises(ValueError, match=r"MemoryBank\(size=0"):
+            MoCo(tiny(), queue=0)
+
+
+class TestMomentumEncoder:
+    def test_ends_of_the_range_are_exact(self) -> None:
+        network = tiny()
+        encoder = MomentumEncoder(network)
+        start = snapshot(encoder)
+        with torch.no_grad():
+            for p in network.parameters():
+                p.copy_(torch.randn_like(p))
+        encoder.update(network, 1)
+        assert_same_state(encoder, start)
+        encoder.update(network, 0)
+        assert_same_state(encoder.network, snapshot(network))
+
+    def test_buffers_move_by_its_own_forward_alone(self) -> None:
+        network = tiny()
+        encoder = MomentumEncoder(network)
+        network(torch.rand(4, 3, 8, 8))
+        encoder.update(network, 0.5)
+        assert encoder.network[1].running_mean.eq(0).all()
+        assert encoder.network[1].num_batches_tracked == 0
+        encoder(torch.rand(4, 3, 8, 8))
+        assert encoder.network[1].running_mean.ne(0).any()
+        assert encoder.network[1].num_batches_tracked == 1
+
+    def test_trains_nothing(self) -> None:
+        encoder = MomentumEncoder(tiny())
+        assert not any(p.requires_grad for p in encoder.parameters())
+        assert not encoder(torch.rand(2, 3, 8, 8, requires_grad=True)).requires_grad
+
+    def test_errors(self) -> None:
+        encoder = MomentumEncoder(tiny())
+        with pytest.raises(ValueError, match=r"differ in \['0.weight', .*follow the network that was copied"):
+            encoder.update(nn.Sequential(nn.Conv2d(3, 16, 5), nn.BatchNorm2d(16)), 0.5)
+        with pytest.raises(ValueError, match="differ in"):
+            encoder.update(nn.Sequential(nn.Sequential(*tiny())), 0.5)
+        with pytest.raises(ValueError, match=r"momentum is -0\.1"):
+            encoder.update(tiny(), -0.1)
+
+
+class TestMLP:
+    @pytest.mark.parametrize(
+        ("last_norm", "parts"),
+        [(None, None), ("affine", (True, True)), ("scale", (True, False)), ("plain", (False, False))],
+    )
+    def test_last_norm(self, last_norm: Any, parts: tuple[bool, bool] | None) -> None:
+        head = mlp(4, 6, 5, last_norm=last_norm)
+        kinds = [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear] + [nn.BatchNorm1d] * (parts is not None)
+        assert [type(m) for m in head] == kinds
+        assert head(torch.rand(3, 4)).shape == (3, 5)
+        if parts:
+            assert (head[-1].weight is not None, head[-1].bias is not None) == parts
+            assert ("4.weight" in head.state_dict(), "4.bias" in head.state_dict()) == parts
+
+    def test_plain_layers(self) -> None:
+        assert [type(m) for m in mlp(4, 5)] == [nn.Linear]
+        assert [type(m) for m in mlp(4, 6, 5, norm=False)] == [nn.Linear, nn.ReLU, nn.Linear]
+        assert [m.bias is None for m in mlp(4, 6, 5, bias=False, norm=False) if isinstance(m, nn.Linear)] == [True] * 2
+
+    def test_errors(self) -> None:
+        for widths in ((), (4,), (4, 0)):
+            with pytest.raises(ValueError, match="each at least 1"):
+                mlp(*widths)
+        with pytest.raises(ValueError, match="last_norm is 'gamma'"):
+            mlp(4, 5, last_norm="gamma")  # type: ignore[arg-type]
+
+
+class TestBackbones:
+    @pytest.mark.parametrize(("name", "width"), [("resnet10", 512), ("resnet18", 512), ("resnet50", 2048)])
+    def test_resnet(self, name: str, width: int) -> None:
+        network = resnet(name)
+        assert feature_width(network, size=32) == width
+        reference = torchvision.models.get_model(name) if name != "resnet10" else None
+        if reference is not None:
+            reference.load_state_dict(network.state_dict(), strict=False)
+            reference.fc = nn.Identity()
+            x = torch.rand(1, 3, 64, 64)
+            assert torch.equal(network.eval()(x), reference.eval()(x))
+
+    def test_cifar_stem_keeps_the_resolution(self) -> None:
+        network = resnet("resnet10", stem="cifar")
+        sizes: list[tuple[int, ...]] = []
+        network.layer1.register_forward_hook(lambda module, args, output: sizes.append(tuple(output.shape)))
+        network(torch.rand(2, 3, 32, 32))
+        assert sizes == [(2, 64, 32, 32)]
+
+    def test_resnet_errors(self) -> None:
+        with pytest.raises(ValueError, match=r"resnet\('vgg11'\) is unknown; there are resnet10, resnet101"):
+            resnet("vgg11")
+        with pytest.raises(ValueError, match="stem is 'small'"):
+            resnet(stem="small")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="no weights for resnet18 with the cifar stem"):
+            resnet(stem="cifar", weights="DEFAULT")
+        with pytest.raises(ValueError, match="no weights for resnet10"):
+            resnet("resnet10", weights="DEFAULT")
+
+    def test_width_of_other_channels_dtypes_and_outputs(self) -> None:
+        assert feature_width(nn.Sequential(nn.Conv2d(13, 7, 3), nn.AdaptiveAvgPool2d(1))) == 7
+        assert feature_width(tiny().double()) == 16
+        assert feature_width(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())) == 12
+
+    def test_width_reads_no_random_numbers(self) -> None:
+        backbone = nn.Sequential(tiny(), nn.Dropout(0.5))
+        state = torch.random.get_rng_state()
+        feature_width(backbone)
+        assert torch.equal(torch.random.get_rng_state(), state)
+
+    def test_width_errors(self) -> None:
+        with pytest.raises(ValueError, match=r"maps images \(2, 3, 64, 64\) to \(2, 5, 62, 62\)"):
+            feature_width(nn.Conv2d(3, 5, 3))
+        with pytest.raises(ValueError, match=r"\) to tuple, a method needs"):
+            feature_width(nn.LSTM(64, 5).apply(lambda m: m.register_forward_pre_hook(lambda m, x: x[0][:, 0])))
+        network = nn.Sequential(nn.BatchNorm2d(3).eval(), nn.Linear(3, 2))
+        with pytest.raises(ValueError, match=r"images \(2, 3, 64, 64\) failed: .*\nGive the width yourself: width=..."):
+            feature_width(network)
+        assert [network.training, network[0].training, network[1].training] == [True, False, True]
