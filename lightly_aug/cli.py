@@ -21,6 +21,7 @@ from lightly_aug.collate import (
     BaseCollateFunction,
     ColorCollateFunction,
     ImageCollateFunction,
+    MultiViewCollateFunction,
     ShapeCollateFunction,
     TextureCollateFunction,
 )
@@ -74,6 +75,7 @@ def views(
     method: Annotated[str, typer.Option(help=f"Whose views: {', '.join(COLLATES)}.")] = "simclr",
     size: Annotated[int, typer.Option(min=1, help="Side of the views in pixels.")] = 224,
     rows: Annotated[int, typer.Option(min=1, help="Number of images.")] = 6,
+    draws: Annotated[int, typer.Option(min=1, help="How often to draw the method's views of each.")] = 2,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("views.png"),
 ) -> None:
@@ -85,7 +87,8 @@ def views(
     files = _files(folder)
     chosen = files[:: max(1, len(files) // rows)][:rows]
     out.parent.mkdir(parents=True, exist_ok=True)
-    view_grid(COLLATES[method](size, seed=seed), chosen).savefig(out, dpi=110)
+    collate = MultiViewCollateFunction(COLLATES[method](size).views * draws, seed=seed)
+    view_grid(collate, chosen).savefig(out, dpi=110)
     Console().print(f"{out}: {len(chosen)} images, views of {method} at {size} pixels, seed {seed}")
 
 
