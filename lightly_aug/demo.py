@@ -164,18 +164,8 @@ def run(
     if images.classes:
         measured["kNN accuracy, raw pixels"] = accuracy(torch.nn.Flatten())
         measured["kNN accuracy, untrained backbone"] = accuracy(model.embed)
-    losses: list[Tensor] = []
-    start = time.perf_counter()
-    with progress("training") as show:
-
-        def on_step(step: Step) -> None:
-            losses.append(step.loss)
-            show(step)
-
-        fit(model, loader, epochs=epochs, device=device, on_step=on_step)
-        loss = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
-    seconds = time.perf_counter() - start
-    measured["images/s, whole step"] = len(losses) * batch_size / seconds
+    loss, seconds = _train(model, loader, epochs, device)
+    measured["images/s, whole step"] = epochs * len(loader) * batch_size / seconds
     measured["loss, last epoch"] = loss
     if images.classes:
         measured["kNN accuracy, trained backbone"] = accuracy(model.embed)
@@ -190,6 +180,21 @@ def run(
     console.print(_table(measured))
     console.print(f"{out}/:", ", ".join(sorted(file.name for file in out.iterdir() if file.is_file())))
     return measured
+
+
+def _train(model: MoCo, loader: DataLoader[Any], epochs: int, device: str) -> tuple[float, float]:
+    """Train with a progress bar; returns the mean loss of the last epoch and the seconds it all took."""
+    losses: list[Tensor] = []
+    start = time.perf_counter()
+    with progress("training") as show:
+
+        def on_step(step: Step) -> None:
+            losses.append(step.loss)
+            show(step)
+
+        fit(model, loader, epochs=epochs, device=device, on_step=on_step)
+        loss = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
+    return loss, time.perf_counter() - start
 
 
 def _spread(pairs: Sequence[tuple[Any, int]], count: int) -> list[tuple[Any, int]]:
