@@ -119,7 +119,7 @@ def train(
     files = _files(folder)
     torch.manual_seed(seed)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    target = torch.device(device or accelerator or "cpu")
+    target = _device(device or str(accelerator or "cpu"))
     network = resnet(backbone, stem="cifar" if size <= 32 else "imagenet")
     # a rendering worker and the network would fight for the same cores, a packing one does not
     collate = COLLATES[method](size, seed=seed, render="worker" if target.type == "cpu" else "late")
@@ -127,7 +127,7 @@ def train(
         Indexed(files), min(batch_size, len(files)), shuffle=True, drop_last=True, num_workers=workers,
         collate_fn=collate, pin_memory=target.type == "cuda", persistent_workers=workers > 0,
     )  # fmt: skip
-    model = MoCo(network, queue=min(65536, len(files))) if method == "moco" else SimCLR(network)
+    model = MoCo(network, queue=min(65536, max(batch_size, len(files) // 8))) if method == "moco" else SimCLR(network)
     with progress(f"{method} on {len(files)} images") as on_step:
         fit(model, loader, epochs=epochs, lr=lr, device=target, on_step=on_step)
     out.mkdir(parents=True, exist_ok=True)
@@ -158,13 +158,22 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
+def _device(name: str) -> torch.device:
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return torch.device(name)
+
+
 def main() -> None:
     """Run the command; what the user can mend ends in one line and exit code 2."""
     try:
         app()
     except (ImageError, ModuleNotFoundError, OSError, ValueError) as error:
+        lines = str(error).strip().splitlines()
         # a worker's error comes with the worker's traceback, and ends in what it said
-        said = str(error).strip().splitlines()[-1].split("ImageError: ")[-1]
+        said = lines[-1].split("ImageError: ")[-1] if "Traceback" in str(error) else lines[0]
         Console(stderr=True, soft_wrap=True).print("[bold red]Error:[/]", escape(said), highlight=False)
         sys.exit(2)
 

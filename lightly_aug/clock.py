@@ -2,19 +2,27 @@
 
 import os
 import sys
-import weakref
+from dataclasses import dataclass
 from multiprocessing import current_process
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher
 
-__all__ = ["Clock", "loader_rank"]
+__all__ = ["Clock"]
 
 _EPOCH_BITS = 24
 _EPOCH_MASK = (1 << _EPOCH_BITS) - 1
-_TOKEN_MASK = (1 << (63 - _EPOCH_BITS)) - 1
+_NAME_MASK = (1 << (63 - _EPOCH_BITS)) - 1
+_REMEMBERED = 16
+
+
+@dataclass
+class _Pass:
+    epoch: int
+    batches: int = 0
 
 
 class Clock:
@@ -23,26 +31,26 @@ class Clock:
     A DataLoader does not tell its collate function when an epoch begins. What it does do, in every mode, is to
     make one fetcher an epoch and to call the collate function from it: a new caller is a new pass over the data.
     The number of the pass is agreed on between workers, and between the workers of one epoch and those of the
-    next, through one word of shared memory that holds (name of the pass, its number). The name is the same in all
-    workers of a pass, so the first to arrive counts on and the others find the word as they would have written
-    it: no lock is needed, and a race writes the same word twice.
+    next, through a few words of shared memory, each of which holds (name of a pass, its number). The name is the same
+    in all workers of a pass, so the first to arrive counts on and the others find its word. No lock is needed: two
+    that arrive at once write the same word to the same place.
     """
 
     def __init__(self) -> None:
-        self._shared = torch.full((2,), -1, dtype=torch.int64)  # [epoch set by the user, pass word]
-        self._shared.share_memory_()  # type: ignore[no-untyped-call]
-        self._fetcher: weakref.ref[_BaseDatasetFetcher] | None = None
-        self._passes = 0
-        self._epoch = 0
-        self._batches = 0
+        self._words = torch.full((_REMEMBERED,), -1, dtype=torch.int64)
+        self._words.share_memory_()  # type: ignore[no-untyped-call]
+        self._passes: WeakKeyDictionary[_BaseDatasetFetcher, _Pass] = WeakKeyDictionary()
+        self._by_hand = _Pass(0)
+        self._count = 0
+        self._parent_rank = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Name the epoch from now on; running workers see it, too."""
+        """Name the next pass; those after it count on. Workers that are running see it, too."""
         if not 0 <= epoch <= _EPOCH_MASK:
             raise ValueError(f"epoch must be between 0 and {_EPOCH_MASK}, got {epoch}")
-        if epoch != int(self._shared[0]):
-            self._batches = 0
-        self._shared[0] = epoch
+        self._words.fill_(-1)
+        self._words[0] = epoch - 1  # the pass before it, under a name that no pass has
+        self._by_hand = _Pass(epoch)
 
     def tick(self) -> tuple[int, int]:
         """Count one batch.
@@ -53,42 +61,43 @@ class Clock:
         """
         worker = get_worker_info()
         fetcher = _calling_fetcher()
-        if fetcher is not None and (self._fetcher is None or self._fetcher() is not fetcher):
-            self._fetcher = weakref.ref(fetcher)
-            self._passes += 1
-            self._batches = 0
+        if fetcher is None:
+            running = self._by_hand
+        elif fetcher in self._passes:
+            running = self._passes[fetcher]
+        else:
+            self._count += 1
             # the two differences are new for each set of workers (the first unless the user seeds torch again), and the
             # same in all of them, as they are started one after another
             workers = () if worker is None else (worker.seed - worker.id, _process_number() - worker.id)
-            self._epoch = self._join((*workers, self._passes))
-        named = int(self._shared[0])
-        batch = self._batches if worker is None else worker.id + worker.num_workers * self._batches
-        self._batches += 1
-        return (self._epoch if named < 0 else named), batch
+            name = hash((*workers, self._count)) & _NAME_MASK or 1
+            running = self._passes[fetcher] = _Pass(self._join(name))
+        batch = running.batches if worker is None else worker.id + worker.num_workers * running.batches
+        running.batches += 1
+        return running.epoch, batch
 
-    def _join(self, name: tuple[int, ...]) -> int:
-        token = hash(name) & _TOKEN_MASK
-        word = int(self._shared[1])
-        if word >= 0 and word >> _EPOCH_BITS == token:
-            return word & _EPOCH_MASK
-        epoch = 0 if word < 0 else (word + 1) & _EPOCH_MASK
-        self._shared[1] = token << _EPOCH_BITS | epoch
+    def rank(self) -> int:
+        """The rank of this process, or of the one that started this worker."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank()
+        return self._parent_rank or int(os.environ.get("RANK", "0"))
+
+    def _join(self, name: int) -> int:
+        words: list[int] = self._words.tolist()
+        for word in words:
+            if word >> _EPOCH_BITS == name:
+                return word & _EPOCH_MASK
+        epoch = (max(word & _EPOCH_MASK if word >= 0 else -1 for word in words) + 1) & _EPOCH_MASK
+        self._words[epoch % _REMEMBERED] = name << _EPOCH_BITS | epoch
         return epoch
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fetcher": None}
+        return self.__dict__ | {"_passes": None, "_parent_rank": self.rank()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        # a copy gets a word of its own; a worker started by `spawn` gets the same one
-        self._shared.share_memory_()  # type: ignore[no-untyped-call]
-
-
-def loader_rank() -> int:
-    """The rank of this process; a worker has no process group, but the environment of the process that made it."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank()
-    return int(os.environ.get("RANK", "0"))
+        self.__dict__.update(state | {"_passes": WeakKeyDictionary()})
+        # a copy gets words of its own; a worker started by `spawn` gets the same ones
+        self._words.share_memory_()  # type: ignore[no-untyped-call]
 
 
 def _process_number() -> int:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from lightly_aug.clock import Clock, loader_rank
+from lightly_aug.clock import Clock
 from lightly_aug.draws import U64, uniforms
 from lightly_aug.engines import ENGINES
-from lightly_aug.images import ImageError, Pixels, pack, to_array
+from lightly_aug.images import MODES, ImageError, Pixels, pack, to_array
 from lightly_aug.invariances import Color, Shape, Texture, View
 from lightly_aug.operations import CenterCrop, Interpolation, Normalize, Resize
 from lightly_aug.samples import take_images
@@ -69,6 +69,9 @@ class BaseCollateFunction:
         image: str | int | None = None,
         mode: str | None = "RGB",
     ) -> None:
+        if isinstance(views, View):
+            raise TypeError("views must be a sequence of View, got one View: put it in a list")
+        views = tuple(views)
         for view in views:
             if not isinstance(view, View):
                 raise TypeError(f"views must be a sequence of View, got a {type(view).__name__} in it")
@@ -78,9 +81,11 @@ class BaseCollateFunction:
             raise ValueError(f"render must be 'auto', 'late' or 'worker', got {render!r}")
         if engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
+        if mode is not None and mode not in MODES:
+            raise ValueError(f"mode must be None or one of {', '.join(MODES)}, got {mode!r}")
         if render == "auto":
             render = "late" if torch.accelerator.is_available() else "worker"
-        self.views = tuple(views)
+        self.views = views
         self.seed = int(torch.empty((), dtype=torch.int64).random_()) if seed is None else operator.index(seed)
         self.render = render
         self.engine = engine
@@ -89,7 +94,7 @@ class BaseCollateFunction:
         self._clock = Clock()
 
     def set_epoch(self, epoch: int) -> None:
-        """Name the epoch from now on, instead of counting; call it before each epoch, as for `DistributedSampler`.
+        """Name the next epoch, in order to resume or to repeat it; those after it count on from there.
 
         Workers that are running see it, too.
         """
@@ -102,8 +107,8 @@ class BaseCollateFunction:
             samples: what the dataset yields.
 
         Returns:
-            A batch of the samples' shape: mappings, named tuples and dataclass instances as themselves, tuples and
-            lists as tuples, bare images as a `Views`.
+            A batch of the samples' shape: named tuples and dataclass instances as themselves, mappings as dicts,
+            tuples and lists as tuples, bare images as a `Views`.
 
         Raises:
             ImageError: an image is damaged or does not suit the views; the text names the sample.
@@ -115,7 +120,7 @@ class BaseCollateFunction:
         pixels, shapes, channels = pack(arrays, taken.names)
         self._check_channels(channels, taken.names[0])
         if taken.index is None:
-            keys = np.arange(len(arrays), dtype=np.uint64) | np.uint64(1 << 63 | loader_rank() << 48 | batch << 20)
+            keys = np.arange(len(arrays), dtype=np.uint64) | np.uint64(1 << 63 | self._clock.rank() << 48 | batch << 20)
         else:
             keys = taken.index.numpy().astype(np.uint64)
         table = self._draw(epoch, keys, shapes.numpy(), taken.names)

@@ -150,7 +150,7 @@ def run(
         pin_memory=device == "cuda", persistent_workers=workers > 0,
     )  # fmt: skip
     backbone = resnet("resnet10").to(device)
-    model = MoCo(backbone, queue=min(2048, len(images.train)), momentum=0.99)
+    model = MoCo(backbone, queue=max(batch_size, len(images.train) // 8), momentum=0.99)
     still = MultiViewCollateFunction([View(Resize(size), CenterCrop(size), Normalize())])
     train, test = (DataLoader(Indexed(pairs), 256, collate_fn=still) for pairs in (images.train, images.test))
 

@@ -13,9 +13,12 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-__all__ = ["ImageError", "image_files", "is_image", "pack", "to_array"]
+__all__ = ["MODES", "SUFFIXES", "ImageError", "image_files", "is_image", "pack", "to_array"]
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+
+MODES: Final = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV")
+"""The PIL modes that images can be converted to."""
 
 SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -49,9 +52,9 @@ def to_array(image: Any, mode: str | None = "RGB") -> Pixels:
         image: one of
 
             * a PIL image, the path of a file, or its encoded bytes: EXIF orientation is applied, then `mode`;
-              16-bit images are scaled from [0, 65535]
-            * a tensor, (channels, height, width) or (height, width), uint8 or floating
-            * a NumPy array, (height, width, channels) or (height, width), uint8 or floating
+              16-bit images are scaled from [0, 65535], those of floats are in [0, 1]
+            * a tensor, (channels, height, width) or (height, width), uint8, uint16 or floating
+            * a NumPy array, (height, width, channels) or (height, width), likewise
 
         mode: the PIL mode that PIL images and files are converted to ("RGB", "L", "RGBA", "CMYK" …); None keeps the
             channels that they have (palettes become RGB or RGBA, 16-bit and float images become float32).
@@ -62,8 +65,15 @@ def to_array(image: Any, mode: str | None = "RGB") -> Pixels:
     if isinstance(image, Tensor):
         tensor = image.detach().cpu()
         array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        array = array / np.float32(65535) if array.dtype == np.uint16 else array
         return _checked(np.moveaxis(array, 0, -1) if array.ndim == 3 else array, image.dtype, image.shape)
     if isinstance(image, np.ndarray):
+        if image.ndim == 3 and image.shape[0] in (1, 3, 4) and image.shape[2] > 32:
+            raise ImageError(
+                f"an array of shape {image.shape} looks like (channels, h, w); arrays are (h, w, channels)"
+            )
+        if image.dtype == np.uint16:
+            return _checked(image / np.float32(65535), image.dtype, image.shape)
         floating = np.issubdtype(image.dtype, np.floating)
         return _checked(image.astype(np.float32, copy=False) if floating else image, image.dtype, image.shape)
     if isinstance(image, Image.Image):
@@ -86,7 +96,7 @@ def _checked(array: npt.NDArray[Any], dtype: object, shape: Sequence[int]) -> Pi
     if array.ndim != 3 or 0 in array.shape:
         raise ImageError(f"shape {tuple(shape)} is not that of one image, (channels, h, w), (h, w, channels) or (h, w)")
     if array.dtype not in (np.uint8, np.float32):
-        raise ImageError(f"dtype {dtype} has no known range; make it uint8, or float scaled to [0, 1]")
+        raise ImageError(f"dtype {dtype} has no known range; make it uint8, uint16, or float scaled to [0, 1]")
     return array
 
 
@@ -95,12 +105,9 @@ def _from_pil(image: Image.Image, mode: str | None) -> Pixels:
         image.load()
         image = _upright(image)
         if image.mode.startswith("I"):  # 16 bits a pixel; Pillow itself would cut off at 255
-            deep = np.clip(np.asarray(image, dtype=np.float32), 0, 65535)
-            if mode is None:
-                return deep[..., None] / np.float32(65535)
-            image = Image.fromarray(np.rint(deep / 257).astype(np.uint8))
-        if mode is None and image.mode == "F":
-            return np.asarray(image, dtype=np.float32)[..., None]
+            return _from_deep(np.asarray(image, dtype=np.float32) / np.float32(65535), mode)
+        if image.mode == "F":
+            return _from_deep(np.asarray(image, dtype=np.float32), mode)
         array = np.asarray(_converted(image, mode))
     except Exception as error:
         raise _unreadable(error) from error
@@ -109,6 +116,18 @@ def _from_pil(image: Image.Image, mode: str | None) -> Pixels:
 
 def _unreadable(error: Exception) -> ImageError:
     return ImageError(f"cannot read it: {str(error) or type(error).__name__}")
+
+
+def _from_deep(values: npt.NDArray[np.float32], mode: str | None) -> Pixels:
+    """One channel of more than 8 bits: as it is, or rounded to 8 bits and converted."""
+    if mode is None:
+        return values[..., None]
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ImageError(
+            f"values from {values.min():g} to {values.max():g} of the range; mode=None takes them as they are"
+        )
+    array = np.asarray(Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert(mode))
+    return array if array.ndim == 3 else array[..., None]
 
 
 def _upright(image: Image.Image) -> Image.Image:

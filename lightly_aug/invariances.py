@@ -3,10 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
-import kornia.augmentation as K
 import numpy as np
 import torch
-from kornia.augmentation.base import _BasicAugmentationBase
 from torch import nn
 
 from lightly_aug.operations import (
@@ -57,6 +55,9 @@ class Shape:
     degrees: float | tuple[float, float] = 0.0
     interpolation: Interpolation = "bilinear"
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     @property
     def operations(self) -> tuple[Operation, ...]:
         """Those that can happen, in order."""
@@ -81,6 +82,9 @@ class Texture:
     sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -109,12 +113,23 @@ class Color:
     jitter: float = 0.8
     grayscale: float = 0.2
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     @property
     def operations(self) -> tuple[Operation, ...]:
         """Those that can happen, in order."""
         jitter = ColorJitter(self.brightness, self.contrast, self.saturation, self.hue, self.jitter)
         both = jitter, RandomGrayscale(self.grayscale)
         return tuple(operation for operation in both if operation.p > 0)
+
+
+def _check(group: Shape | Texture | Color) -> None:
+    """Nonsense is refused by the operations: make them now, not in the view."""
+    try:
+        _ = group.operations
+    except ValueError as error:
+        raise ValueError(f"{type(group).__name__}: {error}") from None
 
 
 class View:
@@ -160,17 +175,17 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
     def _check_order(self) -> None:
         normalized: Operation | None = None
         size: int | tuple[int, int] | None = None
+        turned = False
         for operation in self.operations:
             if normalized and operation.needs_unit_range:
                 raise ValueError(f"View: {operation!r} works on values in [0, 1], move it in front of {normalized!r}")
             if isinstance(operation, Normalize):
                 normalized = operation
             if isinstance(operation, RandomResizedCrop | Resize | CenterCrop):
-                size = operation.size
-            if isinstance(operation, RandomRotation90) and isinstance(size, tuple) and size[0] != size[1]:
-                raise ValueError(
-                    f"View: RandomRotation90 turns a view of {size[0]}x{size[1]} on its side, make it square"
-                )
+                size, turned = operation.size, False
+            turned = turned or isinstance(operation, RandomRotation90)
+        if turned and isinstance(size, tuple) and size[0] != size[1]:
+            raise ValueError(f"View: RandomRotation90 turns a view of {size[0]}x{size[1]} on its side, make it square")
 
     @property
     def uniforms(self) -> int:
@@ -235,7 +250,7 @@ def _operations(item: object) -> tuple[Operation, ...]:
         return item.operations
     if isinstance(item, Operation):
         return (item,)
-    if isinstance(item, _BasicAugmentationBase | K.ImageSequential):
+    if isinstance(item, nn.Module) and any(c.__module__.startswith("kornia.augmentation.") for c in type(item).__mro__):
         return (KorniaModule(item),)
     raise TypeError(
         f"View: got {type(item).__module__}.{type(item).__qualname__}, wants Shape, Texture, Color, "

@@ -6,9 +6,10 @@ numbers into one row of the table for each image, and an engine (`lightly_aug.en
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from numbers import Integral
 from typing import ClassVar, Final, Literal
 
 import kornia.augmentation as K
@@ -48,12 +49,15 @@ class Operation(ABC):
     Attributes:
         columns: names of the numbers that one image's operation is made with, its part of a row of the table.
         uniforms: how many uniform numbers `draw` turns into them.
-        needs_unit_range: whether pixel values outside [0, 1] have no meaning for it.
     """
 
     columns: ClassVar[tuple[str, ...]] = ()
     uniforms: ClassVar[int] = 0
-    needs_unit_range: ClassVar[bool] = False
+
+    @property
+    def needs_unit_range(self) -> bool:
+        """Whether pixel values outside [0, 1] have no meaning for it."""
+        return False
 
     @property
     def channels(self) -> tuple[int, ...] | None:
@@ -265,7 +269,7 @@ class Resize(GeometricOperation):
 
     def __post_init__(self) -> None:
         pair = _pair(self, "size", self.size)
-        object.__setattr__(self, "size", self.size if isinstance(self.size, int) else pair)
+        object.__setattr__(self, "size", pair if isinstance(self.size, Sequence) else pair[0])
         _choice(self, "interpolation", self.interpolation, ("bilinear", "bicubic"))
 
     def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
@@ -341,7 +345,10 @@ class ColorJitter(Operation):
 
     columns: ClassVar[tuple[str, ...]] = ("applied", "brightness", "contrast", "saturation", "hue", "order")
     uniforms: ClassVar[int] = 6
-    needs_unit_range: ClassVar[bool] = True
+
+    @property
+    def needs_unit_range(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation", "hue"):
@@ -430,7 +437,10 @@ class RandomSolarize(Operation):
 
     columns: ClassVar[tuple[str, ...]] = ("applied",)
     uniforms: ClassVar[int] = 1
-    needs_unit_range: ClassVar[bool] = True
+
+    @property
+    def needs_unit_range(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         _interval(self, "threshold", (self.threshold, self.threshold), 0, 1)
@@ -458,12 +468,16 @@ class Normalize(Operation):
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             value = getattr(self, name)
-            values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+            values = tuple(map(float, value)) if isinstance(value, Iterable) else (float(value),)
             object.__setattr__(self, name, values)
             if not all(math.isfinite(v) and (name == "mean" or v > 0) for v in values):
                 raise ValueError(f"Normalize: {name} must be finite{' and > 0' * (name == 'std')}, got {value!r}")
         if len({len(v) for v in (self.mean, self.std) if isinstance(v, tuple) and len(v) > 1}) > 1:
             raise ValueError(f"Normalize: mean {self.mean} and std {self.std} are for different numbers of channels")
+
+    @property
+    def needs_unit_range(self) -> bool:
+        return self == Normalize()  # ImageNet's numbers are of such values
 
     @property
     def channels(self) -> tuple[int, ...] | None:
@@ -535,9 +549,9 @@ def _scaling(x: Floats, y: Floats) -> Floats:
 
 def _pair(operation: Operation, name: str, value: int | tuple[int, int]) -> tuple[int, int]:
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in pair):
+    if len(pair) != 2 or not all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in pair):
         raise ValueError(f"{type(operation).__name__}: {name} must be one or two integers > 0, got {value!r}")
-    return pair
+    return int(pair[0]), int(pair[1])
 
 
 def _interval(
@@ -548,6 +562,8 @@ def _interval(
     if not inside or not all(math.isfinite(v) for v in value):
         allowed = f"{'(' if open_low else '['}{low}, {high}]"
         raise ValueError(f"{type(operation).__name__}: {name} must lie in {allowed}, low <= high, got {value!r}")
+    if isinstance(getattr(operation, name), list):
+        object.__setattr__(operation, name, tuple(value))  # so that it can be hashed
 
 
 def _probability(operation: Operation, p: float) -> None:

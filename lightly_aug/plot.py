@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightly_aug.clock import Clock
 from lightly_aug.collate import BaseCollateFunction
 from lightly_aug.extras import extra
 from lightly_aug.images import to_array
@@ -38,6 +39,7 @@ def view_grid(collate: BaseCollateFunction, images: Sequence[Any], *, captions: 
         A figure: in each row an image and its views.
     """
     shown = copy(collate)
+    shown._clock = Clock()  # looking moves no draw of the training
     shown.views = tuple(_before_normalizing(view) for view in collate.views)
     views = shown(list(images))
     grid = _Grid(len(images), len(views) + 1, 2.0, 0.45 if captions else 0.0)
@@ -47,7 +49,7 @@ def view_grid(collate: BaseCollateFunction, images: Sequence[Any], *, captions: 
         grid.show(row, 0, original, f"{original.shape[1]} × {original.shape[0]}" if captions else "")
         for i, view in enumerate(rendered):
             drawn = {name: float(values[row]) for name, values in views.draws[i].items()}
-            grid.show(row, i + 1, view[row], _caption(drawn, original.shape[:2]) if captions else "")
+            grid.show(row, i + 1, view[row], _caption(drawn) if captions else "")
     return grid.figure
 
 
@@ -128,14 +130,13 @@ def _before_normalizing(view: View) -> View:
     return View(*(o for o in view.operations if not isinstance(o, Normalize)), dtype=view.dtype)
 
 
-def _caption(drawn: dict[str, float], size: tuple[int, ...]) -> str:
+def _caption(drawn: dict[str, float]) -> str:
     """What was drawn, in a few words; what had no effect is left out."""
     words = []
     for name, value in drawn.items():
         match name.split("."):
             case ["RandomResizedCrop", "height"]:
-                area = value * drawn["RandomResizedCrop.width"] / (size[0] * size[1])
-                words.append(f"crop {area:.0%}")
+                words.append(f"crop {drawn['RandomResizedCrop.width']:.0f} × {value:.0f}")
             case ["RandomHorizontalFlip" | "RandomVerticalFlip" | "RandomGrayscale" | "RandomSolarize", _] if value:
                 names = {
                     "RandomHorizontalFlip": "flip",

@@ -2,6 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch.utils.data import Dataset, default_collate
 
 from lightly_aug.images import is_image
 
-__all__ = ["Indexed", "Taken", "take_images"]
+__all__ = ["Indexed", "Taken", "batch_members", "take_images"]
 
 Key = str | int | None
 
@@ -40,6 +42,8 @@ class Indexed(Dataset[_IndexedSample]):
     """
 
     def __init__(self, dataset: Any) -> None:
+        if isinstance(dataset, Indexed):
+            raise TypeError("the dataset is Indexed already")
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> _IndexedSample:
@@ -112,26 +116,23 @@ def _same(views: Any) -> Any:
 
 
 def _members(samples: Sequence[Any], key: Key, names: list[str]) -> tuple[list[Any], Callable[[Any], Any]]:
-    """Samples with members, as mappings from a member's name or place to its value."""
+    """The images of samples with members, and what makes a batch of such samples."""
     first = samples[0]
     make: Callable[[dict[Any, Any]], Any]
     if isinstance(first, Mapping):
-        rows, make = [dict(s) if isinstance(s, Mapping) else {} for s in samples], _same
+        make = _same
     elif dataclasses.is_dataclass(first) and not isinstance(first, type):
-        fields = [field.name for field in dataclasses.fields(first)]
-        rows = [{name: getattr(s, name) for name in fields} if type(s) is type(first) else {} for s in samples]
-        make = lambda members: dataclasses.replace(first, **members)  # noqa: E731
+        make = partial(_filled, first)
     elif isinstance(first, tuple) and hasattr(first, "_asdict"):
-        rows = [s._asdict() if isinstance(s, type(first)) else {} for s in samples]
         make = lambda members: type(first)(**members)  # noqa: E731
     elif isinstance(first, tuple | list):
-        rows = [dict(enumerate(s)) if isinstance(s, tuple | list) else {} for s in samples]
         make = lambda members: tuple(members.values())  # noqa: E731
     else:
         raise ValueError(
             f"{names[0]} is a {type(first).__name__}; "
             "wants an image, a tuple or list, a mapping, a named tuple or a dataclass"
         )
+    rows = [batch_members(sample) if _alike(sample, first) else {} for sample in samples]
     if key is None:
         key = "image" if isinstance(first, Mapping) or "image" in rows[0] else next(iter(rows[0]), 0)
     for row, name, sample in zip(rows, names, samples, strict=True):
@@ -146,6 +147,35 @@ def _members(samples: Sequence[Any], key: Key, names: list[str]) -> tuple[list[A
         return make({k: views if k == key else _collated(k, [row[k] for row in rows]) for k in rows[0]})
 
     return [row[key] for row in rows], rebuild
+
+
+def _alike(sample: Any, first: Any) -> bool:
+    return type(sample) is type(first) or any(
+        isinstance(sample, kind) and isinstance(first, kind) for kind in (Mapping, tuple | list)
+    )
+
+
+def _filled(like: Any, members: dict[str, Any]) -> Any:
+    """A dataclass instance with other members, whatever its `__init__` wants."""
+    batch = copy(like)
+    for name, member in members.items():
+        object.__setattr__(batch, name, member)
+    return batch
+
+
+def batch_members(batch: Any) -> dict[Any, Any]:
+    """The members of a batch, or of a sample, by name or place; of what has no members, itself.
+
+    Args:
+        batch: a mapping, named tuple, dataclass instance, tuple or list, or anything else.
+    """
+    if isinstance(batch, Mapping):
+        return dict(batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    if isinstance(batch, tuple) and hasattr(batch, "_asdict"):
+        return dict(batch._asdict())
+    return dict(enumerate(batch if isinstance(batch, tuple | list) else [batch]))
 
 
 def _listed(row: dict[Any, Any]) -> str:

@@ -54,7 +54,7 @@ class Views:
 
     def to(
         self,
-        device: torch.device | str | int | None = None,
+        device: torch.device | torch.dtype | str | int | None = None,
         dtype: torch.dtype | None = None,
         *,
         non_blocking: bool = True,
@@ -63,7 +63,7 @@ class Views:
         """Render on a device.
 
         Args:
-            device: where; by default where the pixels lie.
+            device: where; by default where the pixels lie. A dtype alone is taken for one, as by `Tensor.to`.
             dtype: floating dtype of the views; by default each view's own.
             non_blocking: whether copies from pinned memory may overlap with what the host does next.
             memory_format: `torch.contiguous_format` or `torch.channels_last`.
@@ -71,6 +71,8 @@ class Views:
         Returns:
             A tensor (n, channels, height, width) for each view.
         """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
         if dtype is not None and not dtype.is_floating_point:
             raise ValueError(f"views are floating, got dtype={dtype}")
         return self._rendered(range(len(self)), device, dtype, non_blocking, memory_format)
@@ -98,6 +100,7 @@ class Views:
             device=target,
             dtype=dtype,
             memory_format=memory_format,
+            non_blocking=non_blocking,
             engine=self.engine,
         )
 

@@ -94,8 +94,10 @@ def test_features_are_float32_on_the_cpu() -> None:
 def test_features_errors() -> None:
     with pytest.raises(ValueError, match="the loader is empty"):
         features(nn.Flatten(), [])
-    with pytest.raises(TypeError, match="labels are a list: collate them into a tensor"):
-        features(nn.Flatten(), [(IMAGES, ["a", "b", "c", "d", "e"])])
+
+
+def test_what_is_no_label_is_passed_over() -> None:
+    assert features(nn.Flatten(), [(torch.ones(2, 3, 2, 2), ["a", "b"])])[1] is None
 
 
 def test_features_of_mappings() -> None:

@@ -23,6 +23,7 @@ def render(
     device: torch.device,
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
+    non_blocking: bool = True,
     engine: str = "auto",
 ) -> list[Tensor]:
     """Render every view of every image.
@@ -36,13 +37,14 @@ def render(
         device: where to render.
         dtype: floating dtype of the result; by default each view's own.
         memory_format: of the result.
+        non_blocking: whether the copy from pinned memory may overlap with what the host does next.
         engine: "reference", or "auto", which picks by device (at present there is the one).
 
     Returns:
         For each view a tensor (n, channels, height, width).
     """
     assert engine in ENGINES
-    pixels = pixels.to(device, non_blocking=True)
+    pixels = pixels.to(device, non_blocking=non_blocking)
     return [
         reference.render(pixels, shapes, channels, drawn[:, : len(view.columns)], view, dtype or view.dtype).to(
             memory_format=memory_format

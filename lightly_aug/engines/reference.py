@@ -5,7 +5,7 @@ and every operation computes only the images that drew it.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import kornia
@@ -48,6 +48,13 @@ def render(pixels: Tensor, shapes: Tensor, channels: int, drawn: Tensor, view: V
         view: what to do.
         dtype: floating dtype of the result.
     """
+    kind = pixels.device.type
+    plain = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    with torch.no_grad(), plain:  # wherever it is called, the views are the same
+        return _rendered(pixels, shapes, channels, drawn, view, dtype)
+
+
+def _rendered(pixels: Tensor, shapes: Tensor, channels: int, drawn: Tensor, view: View, dtype: torch.dtype) -> Tensor:
     precision = torch.promote_types(dtype, torch.float32)
     x: Tensor | list[Tensor] = [
         pixels[offset : offset + h * w * channels].view(1, h, w, channels).permute(0, 3, 1, 2)
@@ -228,8 +235,12 @@ def _blurred_alike(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 
 def _kornia(operation: KorniaModule, x: Tensor, seed: int) -> Tensor:
+    remembered = [(module, dict(module.__dict__)) for module in operation.module.modules()]
     with _seeded(seed, x.device):
         y = operation.module(x)
+    for module, attributes in remembered:  # Kornia keeps what it drew, which would travel with every batch
+        module.__dict__.clear()
+        module.__dict__.update(attributes)
     if not isinstance(y, Tensor) or y.shape != x.shape:
         came = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(

@@ -1,10 +1,12 @@
 """Features of a whole dataset."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lightly_aug.samples import batch_members
 
 __all__ = ["features"]
 
@@ -18,9 +20,9 @@ def features(
     Args:
         embed: Maps images `(n, c, h, w)` to features `(n, d)` or `(n, d, 1, 1)`. A module, or a method of one,
             runs in eval mode; afterwards every submodule has its mode back.
-        loader: Yields `(images, labels, ...)`, `images`, or mappings with "image" and maybe "label". Images are a
+        loader: Yields `images`, `(images, labels, ...)`, or batches with members "image" and "label". Images are a
             tensor, a list of views, or an object whose `.to(device)` gives one of these; of several views the first
-            is used.
+            is used. Labels are a tensor; anything else in their place is passed over.
         device: Where `embed` runs.
 
     Returns:
@@ -28,7 +30,6 @@ def features(
 
     Raises:
         ValueError: The loader is empty.
-        TypeError: The labels are no tensor.
 
     Example:
         >>> x, _ = features(torch.nn.Flatten(), [torch.rand(4, 3, 2, 2), torch.rand(1, 3, 2, 2)])
@@ -43,24 +44,18 @@ def features(
         for module in modes:
             module.training = False
         for batch in loader:
-            images, *rest = _members(batch)
+            members = batch_members(batch)
+            images = members.get("image", next(iter(members.values())))
             rows.append(embed(_first_view(images, device)).flatten(1).float().cpu())
-            if rest:
-                if not isinstance(rest[0], Tensor):
-                    raise TypeError(f"labels are a {type(rest[0]).__name__}: collate them into a tensor")
-                labels.append(rest[0].cpu())
+            label = members.get("label", members.get(1))
+            if isinstance(label, Tensor):
+                labels.append(label.cpu())
     finally:
         for module, mode in modes.items():
             module.training = mode
     if not rows:
         raise ValueError("the loader is empty: nothing to embed")
     return torch.cat(rows), torch.cat(labels) if labels else None
-
-
-def _members(batch: Any) -> list[Any]:
-    if isinstance(batch, Mapping):
-        return [batch[key] for key in ("image", "label") if key in batch]
-    return list(batch) if isinstance(batch, list | tuple) else [batch]
 
 
 def _first_view(images: Any, device: torch.device | str) -> Tensor:

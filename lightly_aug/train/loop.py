@@ -1,6 +1,6 @@
 """A plain training loop, short enough to read and to copy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightly_aug.models.base import SSLModel
+from lightly_aug.samples import batch_members
 from lightly_aug.views import Views
 
 __all__ = ["Step", "fit"]
@@ -77,7 +78,7 @@ def fit(
 
 
 def _views(batch: Any) -> Views:
-    members = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
+    members = batch_members(batch).values()
     for member in members:
         if isinstance(member, Views):
             return member

@@ -1,0 +1,393 @@
+"""Real DataLoaders: any number of workers, any way of starting them, epoch after epoch; Lightning and Accelerate."""
+
+import pickle
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import generators, noise
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from lightly_aug import (
+    Color,
+    ImageError,
+    Indexed,
+    MultiViewCollateFunction,
+    Shape,
+    Texture,
+    View,
+    Views,
+)
+
+COUNT = 22
+
+
+class Photos(Dataset[tuple[Any, int]]):
+    """Images of all sizes with a number each; it can be sent to a worker that is started by `spawn`."""
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return noise(6 + index % 5, 12 - index % 4, seed=index), index
+
+
+class Stream(IterableDataset[tuple[Any, int]]):
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        return (Photos()[i] for i in range(COUNT))
+
+
+VIEW = View(Shape(4), Color(), Texture())
+
+
+def collate(**options: Any) -> MultiViewCollateFunction:
+    return MultiViewCollateFunction([VIEW, VIEW], **{"seed": 7, "render": "late"} | options)
+
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create . worker processes"),  # more than there are cores
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork"),  # Python 3.12 on
+]
+
+
+def loader(dataset: Any = None, function: Any = None, *, batch_size: int = 4, **options: Any) -> DataLoader[Any]:
+    return DataLoader(dataset or Photos(), batch_size, collate_fn=function or collate(), **options)
+
+
+Rows = dict[int, bytes]
+
+
+def epoch(of: Iterable[Any]) -> Rows:
+    """What was drawn for the image of each number, in the order in which they came."""
+    rows = {}
+    for views, numbers in of:
+        for i, number in enumerate(numbers.tolist()):
+            rows[number] = views.table[:, i].numpy().tobytes()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Rows]:
+    """Three epochs without workers."""
+    of = loader()
+    return [epoch(of) for _ in range(3)]
+
+
+def assert_apart(*epochs: Rows) -> None:
+    """No two images, and no image in two epochs, have the same draws."""
+    rows = [row for rows in epochs for row in rows.values()]
+    assert len(set(rows)) == len(rows)
+
+
+def test_epochs_never_repeat(expected: list[Rows]) -> None:
+    assert [len(rows) for rows in expected] == [COUNT] * 3
+    assert_apart(*expected)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_any_number_of_forked_workers_makes_the_same_views(
+    expected: list[Rows], workers: int, persistent: bool
+) -> None:
+    of = loader(num_workers=workers, persistent_workers=persistent, multiprocessing_context="fork")
+    assert [epoch(of) for _ in range(3)] == expected
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_spawned_workers_make_the_same_views(expected: list[Rows], persistent: bool) -> None:
+    of = loader(num_workers=2, persistent_workers=persistent, multiprocessing_context="spawn")
+    assert [epoch(of) for _ in range(2)] == expected[:2]
+
+
+def test_a_later_loader_counts_on_whatever_its_workers(expected: list[Rows]) -> None:
+    function = collate()
+    epochs = [epoch(loader(function=function, num_workers=workers)) for workers in (2, 0, 3)]
+    assert epochs == expected
+
+
+def test_more_workers_than_batches_make_the_same_views() -> None:
+    without, with_workers = loader(batch_size=16), loader(batch_size=16, num_workers=3, persistent_workers=True)
+    assert [epoch(with_workers) for _ in range(3)] == [epoch(without) for _ in range(3)]
+
+
+def test_seeding_torch_before_every_epoch_repeats_nothing() -> None:
+    of, epochs = loader(num_workers=2), []
+    with torch.random.fork_rng():
+        for _ in range(3):
+            torch.manual_seed(0)
+            epochs.append(epoch(of))
+    assert_apart(*epochs)
+
+
+def test_the_views_do_not_depend_on_torchs_seed_nor_move_a_generator(expected: list[Rows]) -> None:
+    for workers in (0, 2):
+        with torch.random.fork_rng():
+            torch.manual_seed(workers + 5)
+            of = loader(num_workers=workers)
+            batches = iter(of)  # the loader itself draws a seed for its workers here
+            before = generators()
+            rows = [views.table for views, _ in batches]
+            assert generators() == before
+        assert b"".join(expected[0].values()) == torch.cat(rows, dim=1).transpose(0, 1).contiguous().numpy().tobytes()
+
+
+def test_an_epoch_that_was_broken_off_is_an_epoch(expected: list[Rows]) -> None:
+    for options in ({}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}):
+        of = loader(**options)
+        next(iter(of))
+        assert epoch(of) == expected[1]
+        for _ in of:
+            break
+        assert_apart(*expected[:2], epoch(of))
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}])
+def test_set_epoch_names_the_epoch(expected: list[Rows], options: dict[str, Any]) -> None:
+    function = collate()
+    of = loader(function=function, **options)
+    assert epoch(of) == expected[0]
+    named = []
+    for number in (2, 1, 9, 2):
+        function.set_epoch(number)
+        named.append(epoch(of))
+    assert named[0] == named[3] == expected[2]
+    assert named[1] == expected[1]
+    assert_apart(*named[:3])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}])
+def test_a_named_epoch_is_followed_by_the_next(expected: list[Rows], options: dict[str, Any]) -> None:
+    function = collate()
+    of = loader(function=function, **options)
+    function.set_epoch(1)
+    assert [epoch(of), epoch(of)] == [expected[1], expected[2]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loaders_that_share_a_collate_function_can_take_turns(expected: list[Rows], workers: int) -> None:
+    function = collate()
+    both = [iter(loader(function=function, num_workers=workers)) for _ in range(2)]
+    first, second = [next(both[0])], [next(both[1])]
+    first += both[0]
+    second += both[1]
+    in_turn = [epoch(first), epoch(second)]
+    assert_apart(*in_turn)
+    if workers == 0:
+        assert in_turn == expected[:2]
+
+
+def test_a_stream_is_drawn_like_a_dataset(expected: list[Rows]) -> None:
+    of = loader(Stream())
+    assert [epoch(of) for _ in range(2)] == expected[:2]
+    of = loader(Stream(), num_workers=1)
+    assert [epoch(of) for _ in range(2)] == expected[:2]
+
+
+# --- indexed ----------------------------------------------------------------------------------------------------
+
+
+def test_indexed_images_have_the_same_views_in_any_batch_order_and_worker() -> None:
+    reference = loader(Indexed(Photos()))
+    expected = [epoch(reference) for _ in range(2)]
+    assert_apart(*expected)
+    for options in (
+        {"batch_size": 7},
+        {"batch_size": 1, "shuffle": True},
+        {"batch_size": 5, "shuffle": True, "num_workers": 2},
+        {"batch_size": 22, "num_workers": 3, "persistent_workers": True},
+        {"batch_size": 3, "sampler": list(reversed(range(COUNT))), "num_workers": 1},
+    ):
+        of = loader(Indexed(Photos()), **options)
+        assert [epoch(of) for _ in range(2)] == expected
+
+
+def test_indexed_images_have_the_same_pixels_in_any_batch() -> None:
+    one, other = loader(Indexed(Photos()), batch_size=COUNT), loader(Indexed(Photos()), batch_size=3)
+    whole = next(iter(one))[0].to()
+    parts = [views.to() for views, _ in other]
+    for i in (0, 1):
+        torch.testing.assert_close(torch.cat([views[i] for views in parts]), whole[i], rtol=0, atol=1e-6)
+
+
+def test_views_know_the_index_of_their_images() -> None:
+    for workers in (0, 2):
+        for views, numbers in loader(Indexed(Photos()), shuffle=True, num_workers=workers):
+            assert torch.equal(views.index, numbers)
+    assert all(views.index is None for views, _ in loader())
+
+
+def test_a_seed_of_its_own_draws_other_views_for_the_same_index() -> None:
+    assert_apart(*(epoch(loader(Indexed(Photos()), collate(seed=seed))) for seed in (1, 2)))
+
+
+# --- what travels -----------------------------------------------------------------------------------------------
+
+
+class Unshared(MultiViewCollateFunction):
+    """Says in the worker, before anything is sent, where the pixels lie."""
+
+    def __call__(self, samples: Any) -> Any:
+        views, _ = super().__call__(samples)
+        return views, views.pixels.is_shared()
+
+
+def test_workers_write_pixels_straight_into_shared_memory() -> None:
+    for views, shared in loader(function=Unshared([VIEW], seed=0, render="late"), num_workers=2):
+        assert shared
+        assert views.pixels.is_shared()
+    assert not next(iter(loader()))[0].pixels.is_shared()
+
+
+@pytest.mark.parametrize("render", ["late", "worker"])
+def test_views_arrive_as_they_were_made(render: str) -> None:
+    ours = loader(function=collate(render=render), num_workers=2)
+    for (views, numbers), (plain, same_numbers) in zip(ours, loader(), strict=True):
+        assert isinstance(views, Views)
+        assert torch.equal(numbers, same_numbers)
+        assert (views.rendered is None) == (render == "late")
+        for one, other in zip(views, plain, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        assert all(torch.equal(a, b) for a, b in zip(views.matrices, plain.matrices, strict=True))
+
+
+@dataclass
+class Record:
+    image: Any
+    name: str
+
+
+class Records(Photos):
+    def __getitem__(self, index: int) -> Any:
+        return Record(super().__getitem__(index)[0], f"{index}")
+
+
+def test_dataclasses_travel_through_workers() -> None:
+    for batch in loader(Records(), num_workers=1):
+        assert isinstance(batch, Record)
+        assert isinstance(batch.image, Views)
+        assert isinstance(batch.name, list)
+
+
+class Files(Dataset[str]):
+    def __init__(self, files: list[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> str:
+        return str(self.files[index])
+
+
+def failure(of: DataLoader[Any]) -> str:
+    """What the first batch fails with."""
+    try:
+        next(iter(of))
+    except (ImageError, RuntimeError) as error:
+        traceback.clear_frames(error.__traceback__)  # else a cycle holds the iterator, and workers end badly
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def test_an_error_in_a_worker_names_the_sample_and_its_file(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no jpeg")
+    files = Files([tmp_path / "broken.jpg"] * 3)
+    for workers in (0, 1):
+        plain, indexed = (failure(loader(of, num_workers=workers)) for of in (files, Indexed(files)))
+        assert re.match(r"(?s)ImageError: .*sample 0, .*broken\.jpg: not an image in a format that Pillow", plain)
+        assert re.match(r"(?s)ImageError: .*sample 0 \(index 0\), .*broken\.jpg: not an image", indexed)
+
+
+class Failing(Photos):
+    def __getitem__(self, index: int) -> Any:
+        raise RuntimeError("disk on fire")
+
+
+def test_an_error_of_the_dataset_in_a_worker_names_the_sample() -> None:
+    text = failure(loader(Indexed(Failing()), num_workers=1))
+    assert re.match(r"(?s)RuntimeError: .*disk on fire.*raised by sample 0 of the dataset", text)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="pinning memory needs a CUDA device")
+@pytest.mark.parametrize("render", ["late", "worker"])
+def test_the_loader_pins_views(render: str) -> None:
+    for views, _ in loader(function=collate(render=render), num_workers=1, pin_memory=True):
+        assert isinstance(views, Views)
+        pinned = [views.pixels] if views.rendered is None else views.rendered
+        assert all(tensor.is_pinned() for tensor in pinned)
+        for here, there in zip(views.to("cpu"), views.to("cuda"), strict=True):
+            torch.testing.assert_close(here, there.cpu(), rtol=0, atol=1e-3)
+
+
+# --- other people's loops ---------------------------------------------------------------------------------------
+
+
+def is_rendered(views: object) -> bool:
+    return (
+        isinstance(views, list)
+        and [tuple(view.shape) for view in views] == [(4, 3, 4, 4)] * 2
+        and all(isinstance(view, Tensor) and view.dtype == torch.float32 for view in views)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*is deprecated")
+@pytest.mark.filterwarnings("ignore:.*The number of training batches.*")
+@pytest.mark.parametrize("render", ["late", "worker"])
+def test_lightning_hands_rendered_views_to_the_training_step(render: str, tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(48, 2)
+            self.seen: list[bool] = []
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            views, numbers = batch
+            self.seen.append(is_rendered(views) and isinstance(numbers, Tensor))
+            loss: Tensor = self.layer(views[0].flatten(1)).square().mean()
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    module = Module()
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, loader(function=collate(render=render)))
+    assert module.seen == [True, True]
+
+
+@pytest.mark.parametrize("render", ["late", "worker"])
+def test_accelerate_yields_rendered_views(render: str) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    prepared = accelerate.Accelerator(cpu=True).prepare(loader(function=collate(render=render), drop_last=True))
+    batches = list(prepared)
+    assert len(batches) == COUNT // 4
+    assert all(is_rendered(views) and isinstance(numbers, Tensor) for views, numbers in batches)
+
+
+def test_a_worker_that_is_started_by_spawn_knows_the_rank_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = collate()
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.distributed, "is_initialized", lambda: True)
+        patched.setattr(torch.distributed, "get_rank", lambda: 3)
+        sent = pickle.dumps(function)
+    there = pickle.loads(sent)
+    images = [noise(8, 8)]
+    assert not torch.equal(there(images).table, function(images).table)
