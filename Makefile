@@ -9,7 +9,7 @@ demo: .venv/ready  ## train MoCo on photographs, or on DATA=folder, and show wha
 	$(BIN)/lightly-aug demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
 test: .venv/ready  ## everything: property tests, doctests, README, notebooks
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --nbmake lightly_aug tests notebooks
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --nbmake notebooks lightly_aug tests
 
 check: .venv/ready  ## format, lint, types, import rules
 	$(BIN)/ruff format --check

@@ -89,7 +89,7 @@ def views(
     out.parent.mkdir(parents=True, exist_ok=True)
     collate = MultiViewCollateFunction(COLLATES[method](size).views * draws, seed=seed)
     view_grid(collate, chosen).savefig(out, dpi=110)
-    Console().print(f"{out}: {len(chosen)} images, views of {method} at {size} pixels, seed {seed}")
+    Console(soft_wrap=True).print(f"{out}: {len(chosen)} images, views of {method} at {size} pixels, seed {seed}")
 
 
 @app.command(epilog="Example: `lightly-aug train photos --method moco --backbone resnet18 --size 96 --epochs 50`")
@@ -132,7 +132,9 @@ def train(
         fit(model, loader, epochs=epochs, lr=lr, device=target, on_step=on_step)
     out.mkdir(parents=True, exist_ok=True)
     save_model(network, str(out / "backbone.safetensors"))
-    Console().print(f"{out / 'backbone.safetensors'}: {backbone}, trained for {epochs} epochs on {target}")
+    Console(soft_wrap=True).print(
+        f"{out / 'backbone.safetensors'}: {backbone}, trained for {epochs} epochs on {target}"
+    )
 
 
 @app.command(epilog="Example: `lightly-aug demo --data photos --out runs/photos`")

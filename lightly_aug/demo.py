@@ -131,7 +131,7 @@ def run(
     with extra("demo"):
         from rich.console import Console
         from safetensors.torch import save_model
-    console = Console()
+    console = Console(soft_wrap=True)
     images = photograph_patches() if data is None else folder_images(data)
     console.print(f"{len(images.train)} images to train with, {len(images.test)} to test, {len(images.classes)} labels")
     out = Path(out)

@@ -109,6 +109,8 @@ def _from_pil(image: Image.Image, mode: str | None) -> Pixels:
         if image.mode == "F":
             return _from_deep(np.asarray(image, dtype=np.float32), mode)
         array = np.asarray(_converted(image, mode))
+    except ImageError:
+        raise
     except Exception as error:
         raise _unreadable(error) from error
     return _checked(array, array.dtype, array.shape)
