@@ -27,7 +27,7 @@ def progress(title: str) -> Iterator[Callable[[Step], None]]:
 
         def on_step(step: Step) -> None:
             bar.update(task, completed=step.number, total=step.total)
-            if step.number % 10 in (0, 1):
+            if step.number % 10 == 1 or step.number == step.total:
                 bar.update(task, loss=float(step.loss))
 
         yield on_step
