@@ -64,12 +64,12 @@ def _rendered(pixels: Tensor, shapes: Tensor, channels: int, drawn: Tensor, view
     for operation in view.operations:
         own = drawn[:, used : used + len(operation.columns)].to(precision)
         used += len(operation.columns)
+        if isinstance(x, list) and len({image.shape for image in x}) == 1:
+            x = torch.cat(x)
         if isinstance(x, Tensor) and isinstance(operation, RandomRotation90) and x.shape[-1] != x.shape[-2]:
             x = [image[None] for image in x]  # some will be turned on their side
         if isinstance(x, list):
             x = [_apply(operation, image, own[i : i + 1], precision) for i, image in enumerate(x)]
-            if len({image.shape for image in x}) == 1:
-                x = torch.cat(x)
         else:
             x = _apply(operation, x, own, precision)
     x = torch.cat(x) if isinstance(x, list) else x
