@@ -121,7 +121,7 @@ def train(
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     target = _device(device or str(accelerator or "cpu"))
     network = resnet(backbone, stem="cifar" if size <= 32 else "imagenet")
-    # a rendering worker and the network would fight for the same cores, a packing one does not
+    # "auto" would ask whether there is an accelerator, not whether it is used
     collate = COLLATES[method](size, seed=seed, render="worker" if target.type == "cpu" else "late")
     loader = DataLoader(
         Indexed(files), min(batch_size, len(files)), shuffle=True, drop_last=True, num_workers=workers,
@@ -173,7 +173,7 @@ def main() -> None:
     try:
         app()
     except (ImageError, ModuleNotFoundError, OSError, ValueError) as error:
-        lines = str(error).strip().splitlines()
+        lines = (str(error).strip() or type(error).__name__).splitlines()
         # a worker's error comes with the worker's traceback, and ends in what it said
         said = lines[-1].split("ImageError: ")[-1] if "Traceback" in str(error) else lines[0]
         Console(stderr=True, soft_wrap=True).print("[bold red]Error:[/]", escape(said), highlight=False)

@@ -64,18 +64,14 @@ def to_array(image: Any, mode: str | None = "RGB") -> Pixels:
     """
     if isinstance(image, Tensor):
         tensor = image.detach().cpu()
-        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-        array = array / np.float32(65535) if array.dtype == np.uint16 else array
+        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
         return _checked(np.moveaxis(array, 0, -1) if array.ndim == 3 else array, image.dtype, image.shape)
     if isinstance(image, np.ndarray):
         if image.ndim == 3 and image.shape[0] in (1, 3, 4) and image.shape[2] > 32:
             raise ImageError(
                 f"an array of shape {image.shape} looks like (channels, h, w); arrays are (h, w, channels)"
             )
-        if image.dtype == np.uint16:
-            return _checked(image / np.float32(65535), image.dtype, image.shape)
-        floating = np.issubdtype(image.dtype, np.floating)
-        return _checked(image.astype(np.float32, copy=False) if floating else image, image.dtype, image.shape)
+        return _checked(image, image.dtype, image.shape)
     if isinstance(image, Image.Image):
         return _from_pil(image, mode)
     if isinstance(image, str | os.PathLike | bytes | bytearray):
@@ -95,9 +91,13 @@ def _checked(array: npt.NDArray[Any], dtype: object, shape: Sequence[int]) -> Pi
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or 0 in array.shape:
         raise ImageError(f"shape {tuple(shape)} is not that of one image, (channels, h, w), (h, w, channels) or (h, w)")
-    if array.dtype not in (np.uint8, np.float32):
-        raise ImageError(f"dtype {dtype} has no known range; make it uint8, uint16, or float scaled to [0, 1]")
-    return array
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return (array / np.float32(65535)).astype(np.float32, copy=False)
+    if np.issubdtype(array.dtype, np.floating):
+        return array.astype(np.float32, copy=False)
+    raise ImageError(f"dtype {dtype} has no known range; make it uint8, uint16, or float scaled to [0, 1]")
 
 
 def _from_pil(image: Image.Image, mode: str | None) -> Pixels:
