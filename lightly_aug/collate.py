@@ -9,7 +9,7 @@ import torch
 
 from lightly_aug.clock import Clock
 from lightly_aug.draws import U64, uniforms
-from lightly_aug.engines import ENGINES
+from lightly_aug.engines import ENGINES, choose, load
 from lightly_aug.images import MODES, ImageError, Pixels, pack, to_array
 from lightly_aug.invariances import Color, Shape, Texture, View
 from lightly_aug.operations import CenterCrop, Interpolation, Normalize, Resize
@@ -85,6 +85,8 @@ class BaseCollateFunction:
             raise ValueError(f"mode must be None or one of {', '.join(MODES)}, got {mode!r}")
         if render == "auto":
             render = "late" if torch.accelerator.is_available() else "worker"
+        if render == "worker":  # before workers start, so that none of them has to compile
+            load(choose(engine, torch.device("cpu")))
         self.views = views
         self.seed = int(torch.empty((), dtype=torch.int64).random_()) if seed is None else operator.index(seed)
         self.render = render

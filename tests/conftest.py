@@ -47,8 +47,8 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0, dtype: type
 
 
 def packed(operations: list[Operation], images: list[Array], seed: int = 0, index: list[int] | None = None) -> Views:
-    """One view of every image, drawn but not rendered; `index` says where the images are in their dataset."""
-    collate = MultiViewCollateFunction([View(*operations)], seed=seed, render="late", mode=None)
+    """One view of every image, drawn, to be rendered by the reference; `index` says where they are in their dataset."""
+    collate = MultiViewCollateFunction([View(*operations)], seed=seed, render="late", engine="reference", mode=None)
     if index is None:
         return collate(images)
     dataset = Indexed(dict(zip(index, images, strict=True)))

@@ -25,7 +25,7 @@ ALLOWED = {
     "samples": "images",
     "operations": "draws images",
     "invariances": "operations",
-    "engines": "operations invariances engines",
+    "engines": "extras operations invariances engines",
     "views": "invariances engines",
     "collate": "draws clock images samples operations invariances engines views",
     "recipes": "operations invariances collate",

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lightly_aug.invariances import View
 from lightly_aug.operations import (
     JITTER_ORDERS,
     CenterCrop,
@@ -37,31 +36,35 @@ from lightly_aug.operations import (
 __all__ = ["render"]
 
 
-def render(pixels: Tensor, shapes: Tensor, channels: int, drawn: Tensor, view: View, dtype: torch.dtype) -> Tensor:
+def render(
+    pixels: Tensor, shapes: Tensor, channels: int, drawn: Tensor, operations: tuple[Operation, ...], dtype: torch.dtype
+) -> Tensor:
     """Render one view of every image: (n, channels, height, width) in `dtype`; computed in float32, or float64.
 
     Args:
         pixels: 1-D buffer of images, uint8 or float32, on the device to render on.
         shapes: (n, 3) int64 on the CPU: offset, height and width of each image.
         channels: the number of channels.
-        drawn: (n, len(view.columns)) float32 on the CPU.
-        view: what to do.
+        drawn: (n, columns) float32 on the CPU.
+        operations: what to do.
         dtype: floating dtype of the result.
     """
     kind = pixels.device.type
     plain = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
     with torch.no_grad(), plain:  # wherever it is called, the views are the same
-        return _rendered(pixels, shapes, channels, drawn, view, dtype)
+        return _rendered(pixels, shapes, channels, drawn, operations, dtype)
 
 
-def _rendered(pixels: Tensor, shapes: Tensor, channels: int, drawn: Tensor, view: View, dtype: torch.dtype) -> Tensor:
+def _rendered(
+    pixels: Tensor, shapes: Tensor, channels: int, drawn: Tensor, operations: tuple[Operation, ...], dtype: torch.dtype
+) -> Tensor:
     precision = torch.promote_types(dtype, torch.float32)
     x: Tensor | list[Tensor] = [
         pixels[offset : offset + h * w * channels].view(1, h, w, channels).permute(0, 3, 1, 2)
         for offset, h, w in shapes.tolist()
     ]
     used = 0
-    for operation in view.operations:
+    for operation in operations:
         own = drawn[:, used : used + len(operation.columns)].to(precision)
         used += len(operation.columns)
         if isinstance(x, list) and len({image.shape for image in x}) == 1:
@@ -87,18 +90,19 @@ def _apply(operation: Operation, x: Tensor, drawn: Tensor, precision: torch.dtyp
     if isinstance(operation, Resize):
         h, w = operation.output_size(*_sides(x), drawn.numpy())
         return _resized(operation, x, (int(h[0]), int(w[0])), precision)
-    x = _unit(x, precision)
-    match operation:
+    match operation:  # what only moves pixels leaves them as they are
         case RandomHorizontalFlip():
             return _where(drawn[:, 0] > 0, x, lambda some, _: kornia.geometry.hflip(some))
         case RandomVerticalFlip():
             return _where(drawn[:, 0] > 0, x, lambda some, _: kornia.geometry.vflip(some))
         case RandomRotation90():
             return _turned(x, drawn[:, 0])
-        case RandomRotation():
-            return _where(drawn[:, 0] != 0, x, _rotated, drawn)
         case CenterCrop():
             return _center_cropped(operation, x)
+    x = _unit(x, precision)
+    match operation:
+        case RandomRotation():
+            return _where(drawn[:, 0] != 0, x, _rotated, drawn)
         case ColorJitter():
             return _jittered(x, drawn)
         case RandomGrayscale():

@@ -1,0 +1,340 @@
+"""Every engine renders what the reference renders, whatever the operations, the images and the batch."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from conftest import Array, noise, seeds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton's first kernel is made
+
+from lightly_aug import (
+    CenterCrop,
+    Color,
+    ColorJitter,
+    ImageCollateFunction,
+    MultiViewCollateFunction,
+    Normalize,
+    RandomGaussianBlur,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomRotation90,
+    RandomSolarize,
+    RandomVerticalFlip,
+    Resize,
+    Shape,
+    Texture,
+    View,
+    Views,
+)
+from lightly_aug.engines import choose, render
+from lightly_aug.operations import JITTER_ORDERS, Operation
+
+fast = pytest.mark.parametrize("engine", ["cpu", "gpu"])
+every = pytest.mark.parametrize("engine", ["reference", "cpu", "gpu"])
+DEVICE = {"cpu": "cpu", "reference": "cpu", "gpu": "cuda" if torch.cuda.is_available() else "cpu"}
+
+
+def pack(views: list[View], images: list[Array], seed: int = 0) -> Views:
+    collate = MultiViewCollateFunction(views, seed=seed, render="late", mode=None)
+    packed: Views = collate(images)
+    return packed
+
+
+def rendered(
+    packed: Views, engine: str, dtype: torch.dtype | None = None, **options: torch.memory_format
+) -> list[Tensor]:
+    """What an engine makes of a batch, on the CPU."""
+    views = render(
+        packed.pixels,
+        packed.shapes,
+        packed.channels,
+        packed.table,
+        packed.recipe,
+        device=torch.device(DEVICE[engine]),
+        dtype=dtype,
+        engine=engine,
+        **options,
+    )
+    return [view.cpu() for view in views]
+
+
+def assert_same(engine: str, packed: Views, tolerance: float = 1e-4) -> None:
+    """Against the reference in float64, so that its own rounding does not count."""
+    for ours, truth in zip(rendered(packed, engine), rendered(packed, "reference", torch.float64), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), truth, rtol=0, atol=tolerance)
+
+
+# --- any operations in any order --------------------------------------------------------------------------------
+
+sides = st.one_of(st.integers(1, 12), st.integers(1, 80))
+outputs = st.one_of(st.integers(1, 9), st.integers(1, 33))
+half = st.just(0.5)
+antialias = st.booleans()
+interpolations = st.sampled_from(["bilinear", "bicubic"])
+
+crops = st.builds(
+    RandomResizedCrop,
+    size=st.tuples(outputs, outputs),
+    scale=st.sampled_from([(0.02, 1.0), (0.5, 0.6), (1.0, 1.0)]),
+    interpolation=interpolations,
+    antialias=antialias,
+)
+resizes = st.builds(Resize, size=st.tuples(outputs, outputs), interpolation=interpolations, antialias=antialias)
+centers = st.builds(CenterCrop, size=st.tuples(outputs, outputs))
+flips = st.sampled_from([RandomHorizontalFlip(), RandomVerticalFlip(), RandomRotation90(0.7)])
+angles = st.builds(RandomRotation, degrees=st.sampled_from([10, 180, (30, 60), (90, 90)]), p=half)
+blurs = st.builds(RandomGaussianBlur, sigma=st.sampled_from([(0.1, 2.0), (0.01, 0.3), (2.0, 4.0)]), p=half)
+solarizes = st.just(RandomSolarize(0.5, 0.4))
+rgb = st.sampled_from(
+    [ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8), ColorJitter(hue=0.5, saturation=1), RandomGrayscale(0.4)]
+)
+gray = st.sampled_from([ColorJitter(0.8, 0.8, p=0.8), RandomGrayscale(0.4)])
+bright = st.just(ColorJitter(brightness=0.8))
+
+
+@st.composite
+def batches(draw: st.DrawFn, largest: int = 3) -> Views:
+    """One or two views of a few images."""
+    channels = draw(st.sampled_from([1, 3, 3, 3, 5]))
+    colours = {1: gray, 3: rgb}.get(channels, bright)
+    dtype = draw(st.sampled_from([np.uint8, np.float32]))
+    count = draw(st.integers(1, largest))
+    alike = draw(st.booleans())
+    sizes = [draw(st.tuples(sides, sides))] * count if alike else [draw(st.tuples(sides, sides)) for _ in range(count)]
+    images = [noise(*size, channels=channels, seed=draw(st.integers(0, 9)), dtype=dtype) for size in sizes]
+    views = []
+    for _ in range(draw(st.integers(1, 2))):
+        before = draw(
+            st.lists(st.one_of(flips, angles, resizes, centers, crops, blurs, colours, solarizes), max_size=2)
+        )
+        last = draw(st.one_of(crops, crops, resizes, centers))
+        after = draw(st.lists(st.one_of(flips, angles, blurs, colours, solarizes), max_size=4))
+        if last.size[0] != last.size[1]:
+            after = [operation for operation in after if not isinstance(operation, RandomRotation90)]
+        normalize: list[Operation] = draw(st.sampled_from([[], [Normalize(0.5, 0.5)]]))
+        views.append(View(*before, last, *after, *normalize))
+    return pack(views, images, draw(seeds))
+
+
+@settings(max_examples=2600)
+@given(batch=batches())
+@pytest.mark.parametrize("part", range(4))
+def test_the_cpu_engine_renders_what_the_reference_renders(part: int, batch: Views) -> None:
+    assert_same("cpu", batch)
+
+
+@settings(max_examples=60)
+@given(batch=batches(largest=2))
+@pytest.mark.parametrize("part", range(2))
+def test_the_gpu_engine_renders_what_the_reference_renders(part: int, batch: Views) -> None:
+    assert_same("gpu", batch)
+
+
+PAPERS = {
+    "SimCLR": [View(Shape(24, interpolation="bicubic"), Color(0.8, 0.8, 0.8, 0.2), Texture(), Normalize(0.5, 0.5))] * 2,
+    "BYOL": [
+        View(Shape(24), Color(0.4, 0.4, 0.2, 0.1), Texture(1.0)),
+        View(Shape(24), Color(0.4, 0.4, 0.2, 0.1), Texture(0.1, solarize=0.2)),
+    ],
+    "DINO": [View(Shape(24, (0.4, 1.0)), Color(), Texture())] * 2
+    + [View(Shape(12, (0.05, 0.4)), Color(), Texture())] * 3,
+    "satellite": [View(Shape(24, vflip=0.5, rot90=1.0, degrees=20), Color(), Texture(solarize=0.3))] * 2,
+    "centre": [View(Resize(20), CenterCrop(24), Color(), Texture())],
+}
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+@fast
+def test_views_as_in_papers(engine: str, paper: str) -> None:
+    images = [noise(40 + 3 * i, 70 - 5 * i, seed=i) for i in range(6)]
+    assert_same(engine, pack(PAPERS[paper], images, seed=3), 2e-5 if paper != "satellite" else 1e-4)
+
+
+@fast
+def test_a_large_photograph(engine: str) -> None:
+    assert_same(
+        engine, pack([View(Shape(12, interpolation="bicubic"), Color()), View(Resize((9, 30)))], [noise(700, 900)])
+    )
+
+
+@fast
+def test_only_at_a_solarization_s_threshold_may_values_jump(engine: str) -> None:
+    batch = pack(
+        [View(RandomResizedCrop(48), Color(), RandomSolarize(0.3, 1.0))], [noise(60, 60, seed=i) for i in range(4)]
+    )
+    (ours,), (truth,) = rendered(batch, engine), rendered(batch, "reference", torch.float64)
+    assert ((ours - truth).abs() > 1e-4).double().mean() <= 1e-4  # which is two values
+
+
+# --- against torchvision, image by image ------------------------------------------------------------------------
+
+
+@fast
+@settings(max_examples=25)
+@given(seed=seeds)
+def test_crop_and_jitter_are_torchvisions(engine: str, seed: int) -> None:
+    crop, jitter = RandomResizedCrop(20), ColorJitter(0.4, 0.4, 0.4, 0.1)
+    image = noise(31, 45, seed=seed % 1000)
+    batch = pack([View(crop, jitter)], [image], seed)
+    (ours,) = rendered(batch, engine)
+    n = {name.split(".")[1]: float(column[0]) for name, column in batch.draws[0].items()}
+    x = torch.from_numpy(image).permute(2, 0, 1) / 255
+    x = tv.resized_crop(x, *(int(n[k]) for k in ("top", "left", "height", "width")), [20, 20], antialias=True)
+    adjust: dict[str, Callable[[Tensor, float], Tensor]] = {
+        "brightness": tv.adjust_brightness,
+        "contrast": tv.adjust_contrast,
+        "saturation": tv.adjust_saturation,
+        "hue": tv.adjust_hue,
+    }
+    for part in JITTER_ORDERS[int(n["order"])]:
+        x = adjust[part](x, n[part])
+    torch.testing.assert_close(ours[0], x, rtol=0, atol=1e-3)  # their luma weights are rounded to .2989
+
+
+# --- the battery: what holds for every engine -------------------------------------------------------------------
+
+EVERYTHING = [
+    View(Shape(16, vflip=0.5, rot90=0.5, degrees=20), Color(), Texture(solarize=0.3), Normalize(0.5, 0.5)),
+    View(Shape(16), Color(), Texture()),
+    View(Shape(8), RandomGaussianBlur((1, 2), 1.0), Color()),
+]
+
+
+def some(dtype: type = np.uint8, count: int = 5, channels: int = 3) -> list[Array]:
+    return [noise(20 + 7 * i, 50 - 6 * i, channels, seed=i, dtype=dtype) for i in range(count)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@every
+def test_the_input_is_only_read(engine: str, dtype: type) -> None:
+    batch = pack(EVERYTHING, some(dtype))
+    pixels, table, shapes = batch.pixels.clone(), batch.table.clone(), batch.shapes.clone()
+    rendered(batch, engine)
+    assert torch.equal(batch.pixels, pixels)
+    assert torch.equal(batch.table, table)
+    assert torch.equal(batch.shapes, shapes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@every
+def test_the_result_has_the_dtype_and_layout_asked_for(
+    engine: str, dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    batch = pack(EVERYTHING, some())
+    exact = rendered(batch, "reference", torch.float64)
+    for view, truth in zip(rendered(batch, engine, dtype, memory_format=memory_format), exact, strict=True):
+        assert view.dtype == dtype
+        assert view.is_contiguous(memory_format=memory_format)
+        step = torch.finfo(dtype).eps * truth.abs().max()
+        torch.testing.assert_close(view.double(), truth, rtol=0, atol=max(1e-4, float(step)))
+
+
+@every
+def test_an_image_s_views_do_not_depend_on_its_neighbours(engine: str) -> None:
+    images = some()
+    together = pack(EVERYTHING, images)
+    for i, (offset, h, w) in enumerate(together.shapes.tolist()):
+        alone = Views(
+            together.pixels[offset : offset + 3 * h * w],
+            torch.tensor([[0, h, w]]),
+            3,
+            together.table[:, i : i + 1],
+            together.recipe,
+        )
+        for one, many in zip(rendered(alone, engine), rendered(together, engine), strict=True):
+            torch.testing.assert_close(one[0], many[i], rtol=0, atol=2e-6 if engine == "reference" else 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+@every
+def test_an_extreme_image_touches_no_other(engine: str, value: float) -> None:
+    batch = pack(EVERYTHING, some(np.float32))
+    clean = rendered(batch, engine)
+    offset, h, w = batch.shapes[2].tolist()
+    batch.pixels[offset : offset + 3 * h * w] = value
+    for view, before in zip(rendered(batch, engine), clean, strict=True):
+        others = [0, 1, 3, 4]
+        assert torch.equal(view[others], before[others])
+
+
+@every
+def test_rendering_twice_gives_the_same_bits(engine: str) -> None:
+    batch = pack(EVERYTHING, some())
+    for one, other in zip(rendered(batch, engine), rendered(batch, engine), strict=True):
+        assert torch.equal(one, other)
+
+
+@every
+def test_an_empty_batch(engine: str) -> None:
+    full = pack(EVERYTHING, some())
+    empty = Views(full.pixels[:0], full.shapes[:0], 3, full.table[:, :0], full.recipe)
+    assert [len(view) for view in rendered(empty, engine)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@every
+def test_any_number_of_channels(engine: str, channels: int) -> None:
+    view = View(Shape(16, vflip=0.5, rot90=0.5), bright_only := ColorJitter(brightness=0.5), Texture(solarize=0.5))
+    assert bright_only.channels is None
+    assert_same(engine, pack([view], some(channels=channels)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3)])
+@every
+def test_images_smaller_than_the_blur(engine: str, size: tuple[int, int]) -> None:
+    blur = RandomGaussianBlur((1.5, 2.0), 1.0)
+    assert_same(engine, pack([View(blur), View(Shape(3), blur), View(Shape((1, 7)), blur)], [noise(*size, seed=1)] * 2))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(threads: int) -> None:
+    batch = pack(EVERYTHING, some())
+    before, one = torch.get_num_threads(), rendered(batch, "cpu")
+    try:
+        torch.set_num_threads(threads)
+        for view, expected in zip(rendered(batch, "cpu"), one, strict=True):
+            assert torch.equal(view, expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- the choice -------------------------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_fast_engine_of_the_device() -> None:
+    assert choose("auto", torch.device("cpu")) == "cpu"
+    assert choose("auto", torch.device("cuda")) == "gpu"
+    assert choose("auto", torch.device("meta")) == "reference"
+
+
+def test_the_cpu_engine_refuses_other_devices() -> None:
+    batch = pack(EVERYTHING, some())
+    batch.engine = "cpu"
+    with pytest.raises(ValueError, match="engine 'cpu' cannot render on 'meta'"):
+        batch.to("meta")
+
+
+def test_without_numba_auto_renders_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightly_aug.engines.find_spec", lambda name: None)
+    assert choose("auto", torch.device("cpu")) == "reference"
+    assert choose("auto", torch.device("cuda")) == "reference"
+
+
+@pytest.mark.parametrize("engine", ["cpu", "reference"])
+def test_collate_functions_take_the_engine(engine: str) -> None:
+    collate = ImageCollateFunction(16, seed=0, engine=engine, render="worker")
+    views = collate(some())
+    for view, expected in zip(views, rendered(pack(list(collate.views), some()), engine), strict=True):
+        torch.testing.assert_close(view, expected, rtol=0, atol=1e-6)
