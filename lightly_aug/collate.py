@@ -54,6 +54,9 @@ class BaseCollateFunction:
         image: the place of the image in a sample: a key, field name or number. By default "image" in a mapping, the
             field `image`, else the first, of a named tuple or dataclass, the first member of a tuple or list.
         mode: the PIL mode that PIL images and image files are converted to; None keeps the channels they have.
+        decode: PIL images and image files are shrunk by a whole factor as they are read, the largest that leaves the
+            shorter side at least this many pixels: a batch of large photographs then stays small, and JPEG files
+            decode faster. Take no less than the size of the largest view. None keeps sizes.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong type or outside its range.
@@ -68,6 +71,7 @@ class BaseCollateFunction:
         engine: str = "auto",
         image: str | int | None = None,
         mode: str | None = "RGB",
+        decode: int | None = None,
     ) -> None:
         if isinstance(views, View):
             raise TypeError("views must be a sequence of View, got one View: put it in a list")
@@ -83,6 +87,8 @@ class BaseCollateFunction:
             raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
         if mode is not None and mode not in MODES:
             raise ValueError(f"mode must be None or one of {', '.join(MODES)}, got {mode!r}")
+        if decode is not None and operator.index(decode) < 1:
+            raise ValueError(f"decode must be None or at least 1 pixel, got {decode!r}")
         if render == "auto":
             render = "late" if torch.accelerator.is_available() else "worker"
         if render == "worker":  # before workers start, so that none of them has to compile
@@ -93,6 +99,7 @@ class BaseCollateFunction:
         self.engine = engine
         self.image = image
         self.mode = mode
+        self.decode = decode
         self._clock = Clock()
 
     def set_epoch(self, epoch: int) -> None:
@@ -131,7 +138,7 @@ class BaseCollateFunction:
 
     def _array(self, image: Any, name: str) -> Pixels:
         try:
-            array = to_array(image, self.mode)
+            array = to_array(image, self.mode, self.decode)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error
         if array.dtype == np.float32 and any(view.needs_unit_range for view in self.views):
@@ -171,6 +178,8 @@ class BaseCollateFunction:
 
     def __repr__(self) -> str:
         options = f"seed={self.seed}, render={self.render!r}, engine={self.engine!r}, mode={self.mode!r}"
+        if self.decode is not None:
+            options += f", decode={self.decode}"
         if self.image is not None:
             options += f", image={self.image!r}"
         lines = [f"{type(self).__name__}({len(self.views)} views, {options})"]

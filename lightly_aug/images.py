@@ -45,7 +45,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(root).parts))
 
 
-def to_array(image: Any, mode: str | None = "RGB") -> Pixels:
+def to_array(image: Any, mode: str | None = "RGB", decode: int | None = None) -> Pixels:
     """Turn an image of any kind into an array of shape (height, width, channels), uint8 or float32.
 
     Args:
@@ -58,6 +58,8 @@ def to_array(image: Any, mode: str | None = "RGB") -> Pixels:
 
         mode: the PIL mode that PIL images and files are converted to ("RGB", "L", "RGBA", "CMYK" …); None keeps the
             channels that they have (palettes become RGB or RGBA, 16-bit and float images become float32).
+        decode: PIL images and files are shrunk by a whole factor, the largest that leaves the shorter side at least
+            this long, by averaging; JPEG files mostly while they are decoded, which is faster, too. None keeps the size.
 
     Raises:
         ImageError: the image is damaged, empty, or of another type or shape.
@@ -73,11 +75,13 @@ def to_array(image: Any, mode: str | None = "RGB") -> Pixels:
             )
         return _checked(image, image.dtype, image.shape)
     if isinstance(image, Image.Image):
-        return _from_pil(image, mode)
+        return _from_pil(image, mode, decode)
     if isinstance(image, str | os.PathLike | bytes | bytearray):
         try:
             with Image.open(io.BytesIO(image) if isinstance(image, bytes | bytearray) else image) as opened:
-                return _from_pil(opened, mode)
+                if decode is not None:
+                    opened.draft(None, (decode, decode))  # JPEGs heed it
+                return _from_pil(opened, mode, decode)
         except ImageError:
             raise
         except UnidentifiedImageError:
@@ -100,20 +104,25 @@ def _checked(array: npt.NDArray[Any], dtype: object, shape: Sequence[int]) -> Pi
     raise ImageError(f"dtype {dtype} has no known range; make it uint8, uint16, or float scaled to [0, 1]")
 
 
-def _from_pil(image: Image.Image, mode: str | None) -> Pixels:
+def _from_pil(image: Image.Image, mode: str | None, decode: int | None) -> Pixels:
     try:
         image.load()
         image = _upright(image)
         if image.mode.startswith("I"):  # 16 bits a pixel; Pillow itself would cut off at 255
-            return _from_deep(np.asarray(image, dtype=np.float32) / np.float32(65535), mode)
+            image = Image.fromarray(np.asarray(image, dtype=np.float32) / np.float32(65535))
         if image.mode == "F":
-            return _from_deep(np.asarray(image, dtype=np.float32), mode)
-        array = np.asarray(_converted(image, mode))
+            return _from_deep(np.asarray(_shrunk(image, decode)), mode)
+        array = np.asarray(_shrunk(_converted(image, mode), decode))
     except ImageError:
         raise
     except Exception as error:
         raise _unreadable(error) from error
     return _checked(array, array.dtype, array.shape)
+
+
+def _shrunk(image: Image.Image, decode: int | None) -> Image.Image:
+    factor = 1 if decode is None else min(image.size) // decode
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _unreadable(error: Exception) -> ImageError:

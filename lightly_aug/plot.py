@@ -45,7 +45,7 @@ def view_grid(collate: BaseCollateFunction, images: Sequence[Any], *, captions: 
     grid = _Grid(len(images), len(views) + 1, 2.0, 0.45 if captions else 0.0)
     rendered = [view.float().permute(0, 2, 3, 1).cpu().numpy() for view in views.to("cpu")]
     for row, image in enumerate(images):
-        original = to_array(image, collate.mode)
+        original = to_array(image, collate.mode, collate.decode)
         grid.show(row, 0, original, f"{original.shape[1]} × {original.shape[0]}" if captions else "")
         for i, view in enumerate(rendered):
             drawn = {name: float(values[row]) for name, values in views.draws[i].items()}

@@ -127,6 +127,39 @@ def test_a_transparent_palette_becomes_rgba_or_the_colours_asked_for(transparenc
     np.testing.assert_array_equal(to_array(encoded(palette), None)[0], np.arange(10, 130, 10).reshape(4, 3))
 
 
+# --- shrinking while reading ------------------------------------------------------------------------------------
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    return Image.linear_gradient("L").resize((width, height)).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("decode", "size"), [(None, (600, 800)), (700, (600, 800)), (300, (300, 400)), (290, (300, 400))]
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "image"])
+def test_decode_shrinks_as_far_as_the_shorter_side_allows(kind: str, decode: int | None, size: tuple[int, int]) -> None:
+    image = gradient(800, 600)
+    array = to_array(image if kind == "image" else encoded(image, kind), "RGB", decode)
+    assert array.shape == (*size, 3)
+    wanted = np.asarray(image.resize(size[::-1], Image.Resampling.BOX))
+    np.testing.assert_allclose(array, wanted, atol=3)
+    assert image.size == (800, 600)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "F", "CMYK", "RGBA"])
+def test_decode_shrinks_images_of_every_mode(mode: str) -> None:
+    large = Image.fromarray(np.full((30, 50), 30000, dtype=np.uint16)) if mode == "I;16" else Image.new(mode, (50, 30))
+    assert to_array(large, "RGB", 9).shape == (10, 17, 3)
+    assert to_array(large, None, 9).shape[:2] == (10, 17)
+
+
+def test_decode_counts_after_the_image_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert to_array(encoded(gradient(800, 400), "JPEG", exif=exif), "RGB", 100).shape == (200, 100, 3)
+
+
 # --- EXIF -------------------------------------------------------------------------------------------------------
 
 
