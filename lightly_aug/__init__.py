@@ -25,6 +25,7 @@ from lightly_aug.operations import (
     RandomVerticalFlip,
     Resize,
 )
+from lightly_aug.prefetch import prefetch
 from lightly_aug.recipes import MoCoCollateFunction, SimCLRCollateFunction
 from lightly_aug.samples import Indexed
 from lightly_aug.views import Views
@@ -61,4 +62,5 @@ __all__ = [
     "View",
     "Views",
     "__version__",
+    "prefetch",
 ]

@@ -59,7 +59,7 @@ def to_array(image: Any, mode: str | None = "RGB", decode: int | None = None) ->
         mode: the PIL mode that PIL images and files are converted to ("RGB", "L", "RGBA", "CMYK" …); None keeps the
             channels that they have (palettes become RGB or RGBA, 16-bit and float images become float32).
         decode: PIL images and files are shrunk by a whole factor, the largest that leaves the shorter side at least
-            this long, by averaging; JPEG files mostly while they are decoded, which is faster, too. None keeps the size.
+            this long, by averaging; JPEG files mostly as they are decoded, which is faster, too. None keeps sizes.
 
     Raises:
         ImageError: the image is damaged, empty, or of another type or shape.

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, default_collate
 
 from lightly_aug.images import is_image
 
-__all__ = ["Indexed", "Taken", "batch_members", "take_images"]
+__all__ = ["Indexed", "Taken", "batch_members", "map_members", "take_images"]
 
 Key = str | int | None
 
@@ -176,6 +176,19 @@ def batch_members(batch: Any) -> dict[Any, Any]:
     if isinstance(batch, tuple) and hasattr(batch, "_asdict"):
         return dict(batch._asdict())
     return dict(enumerate(batch if isinstance(batch, tuple | list) else [batch]))
+
+
+def map_members(change: Callable[[Any], Any], batch: Any) -> Any:
+    """The same batch with every member changed; what has no members is returned as it is."""
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*map(change, batch))
+    if isinstance(batch, tuple | list):
+        return type(batch)(map(change, batch))
+    if isinstance(batch, Mapping):
+        return {key: change(member) for key, member in batch.items()}
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        return _filled(batch, {name: change(member) for name, member in batch_members(batch).items()})
+    return batch
 
 
 def _listed(row: dict[Any, Any]) -> str:

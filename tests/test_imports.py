@@ -28,6 +28,7 @@ ALLOWED = {
     "engines": "extras operations invariances engines",
     "views": "invariances engines",
     "collate": "draws clock images samples operations invariances engines views",
+    "prefetch": "samples views",
     "recipes": "operations invariances collate",
     "memory_bank": "distributed",
     "loss": "distributed memory_bank loss",
@@ -42,7 +43,7 @@ ALLOWED = {
     "plot": "clock extras images operations invariances collate",
     "demo": "extras images samples operations invariances collate recipes models train evaluate plot",
     "cli": "__init__ extras images samples operations invariances collate recipes models train evaluate plot demo",
-    "__init__": "images samples operations invariances views collate recipes memory_bank",
+    "__init__": "images samples operations invariances views collate recipes prefetch memory_bank",
 }
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
