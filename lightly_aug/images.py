@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import get_worker_info
+
+from lightly_aug.storage import empty
 
 __all__ = ["MODES", "SUFFIXES", "ImageError", "image_files", "is_image", "pack", "to_array"]
 
@@ -186,7 +187,7 @@ def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> tuple[Tensor, Tensor
             )
     sizes = np.array([array.size for array in arrays], dtype=np.int64)
     dtype = torch.uint8 if all(array.dtype == np.uint8 for array in arrays) else torch.float32
-    pixels = _buffer(int(sizes.sum()), dtype)
+    pixels = empty(int(sizes.sum()), dtype)
     shapes = torch.tensor([(0, *array.shape[:2]) for array in arrays], dtype=torch.int64)
     shapes[1:, 0] = torch.from_numpy(sizes.cumsum()[:-1])
     for array, start, size in zip(arrays, shapes[:, 0].tolist(), sizes.tolist(), strict=True):
@@ -196,10 +197,3 @@ def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> tuple[Tensor, Tensor
         else:
             np.copyto(place, array)
     return pixels, shapes, channels
-
-
-def _buffer(size: int, dtype: torch.dtype) -> Tensor:
-    if get_worker_info() is None:
-        return torch.empty(size, dtype=dtype)
-    storage = torch.UntypedStorage._new_shared(size * dtype.itemsize)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=dtype).set_(storage)[:size]

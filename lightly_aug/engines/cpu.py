@@ -27,6 +27,7 @@ from lightly_aug.engines.passes import (
     Program,
 )
 from lightly_aug.operations import KorniaModule, Operation
+from lightly_aug.storage import empty
 
 __all__ = ["knows", "run"]
 
@@ -58,7 +59,7 @@ def run(programs: list[Program]) -> list[Tensor]:
 def _run(p: Program) -> Tensor:
     n = len(p.offsets)
     height, width = p.sizes[0].tolist() if n else (0, 0)
-    out = np.empty((n, p.channels, height, width), dtype=np.float32)  # NumPy asks for huge pages
+    out = empty(n * p.channels * height * width, torch.float32)
     pixels = p.pixels.numpy()
     images, floats = (pixels if pixels.dtype == kind else np.empty(0, dtype=kind) for kind in (np.uint8, np.float32))
     mean, std = (np.broadcast_to(np.array(v, dtype=np.float32), p.channels) for v in (p.mean, p.std))
@@ -69,7 +70,7 @@ def _run(p: Program) -> Tensor:
 
     def part(first: int, last: int) -> None:
         _render(  # type: ignore[call-arg]
-            images, floats, *numbers, kind, p.antialias, p.clamp, p.blur, mean, scale, out.reshape(-1), height, width,
+            images, floats, *numbers, kind, p.antialias, p.clamp, p.blur, mean, scale, out.numpy(), height, width,
             first, last,
         )  # fmt: skip
 
@@ -80,7 +81,7 @@ def _run(p: Program) -> Tensor:
         cuts = np.linspace(0, n, 4 * threads + 1).astype(int)
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(part, cuts[:-1], cuts[1:]))
-    return torch.from_numpy(out).to(p.dtype, memory_format=p.memory_format)
+    return out.view(n, p.channels, height, width).to(p.dtype, memory_format=p.memory_format)
 
 
 # --- resampling: tables of weights, then rows -------------------------------------------------------------------
@@ -415,29 +416,41 @@ def _blur_across(source, at, width, weights, padded, out, to):
 
 
 @_inner
-def _blur_down(ring, depth, i, height, width, weights, out, to):
-    """Row number i of one blurred plane, from the rows around it."""
+def _places(i, height, width, depth, radius, above, below):
+    """Where in the ring the rows around row number i begin, reflected at the border."""
+    center = i % depth
+    for t in range(radius + 1):
+        for places, j in ((above, _reflected(i - t, height)), (below, _reflected(i + t, height))):
+            place = center + j - i  # which is off by one turn of the ring at most
+            places[t] = _u((place + depth if place < 0 else place - depth if place >= depth else place) * width)
+    above[radius + 1], below[radius + 1] = above[radius], below[radius]  # for the zero at the end of the weights
+
+
+@_inner
+def _blur_down(ring, plane, above, below, width, weights, out, to):
+    """One row of one blurred plane, from the rows around it."""
+    plane = _u(plane)
     for t in range(1, weights.size - 1, 2):
-        u = t + 1 if t + 2 < weights.size else t  # the zero at the end weighs any row that is there
         _weigh(
-            out, _u(to), _u(width), weights, t, ring, _u(i % depth * width),
-            _u(_reflected(i - t, height) % depth * width), _u(_reflected(i + t, height) % depth * width),
-            _u(_reflected(i - u, height) % depth * width), _u(_reflected(i + u, height) % depth * width),
+            out, _u(to), _u(width), weights, t, ring, plane + above[0],
+            plane + above[t], plane + below[t], plane + above[t + 1], plane + below[t + 1],
         )  # fmt: skip
 
 
 @_inner
-def _blur(out, at, plane, k, upwards, height, width, channels, weights, padded, ring, codes, values, blur, mean, scale):
+def _blur(out, at, plane, k, upwards, height, width, channels, weights, padded, ring, above, below, codes, values, blur,
+          mean, scale):  # fmt: skip
     """Take in the k-th row of the view, in the order in which rows come, and finish the rows that waited for it."""
     radius = weights.size - 2
-    depth = ring.shape[1] // width
+    depth = min(2 * radius + 1, height)
     row = at + (height - 1 - k if upwards else k) * width
     for c in range(channels):
-        _blur_across(out, row + c * plane, width, weights, padded, ring[c], k % depth * width)
+        _blur_across(out, row + c * plane, width, weights, padded, ring, (c * depth + k % depth) * width)
     for i in range(max(k - radius, 0), height if k == height - 1 else k - radius + 1):
         row = at + (height - 1 - i if upwards else i) * width
+        _places(i, height, width, depth, radius, above, below)
         for c in range(channels):
-            _blur_down(ring[c], depth, i, height, width, weights, out, row + c * plane)
+            _blur_down(ring, c * depth * width, above, below, width, weights, out, row + c * plane)
         _recolour(out, row, plane, width, channels, codes, values, blur, codes.size, _ZERO, mean, scale)
 
 
@@ -461,7 +474,8 @@ def _render(
         stop = contrast[i] if contrasts else end
         weights = _gaussian(sigma[i], radius)
         padded = np.empty(width + 2 * weights.size, dtype=np.float32)
-        blurred = np.empty((channels, min(2 * radius + 1, height) * width), dtype=np.float32)
+        blurred = np.empty(channels * min(2 * radius + 1, height) * width, dtype=np.float32)
+        above, below = np.empty(radius + 2, dtype=np.uint64), np.empty(radius + 2, dtype=np.uint64)
 
         rows, columns = (width, height) if turned else (height, width)
         axis = 1 if turned else 0
@@ -499,16 +513,16 @@ def _render(
             if contrasts:
                 gray += _gray_sum(out, row, plane, width, channels)
             elif radius > 0:
-                _blur(out, at, plane, k, upwards, height, width, channels, weights, padded, blurred, code, value, blur,
-                      mean, scale)  # fmt: skip
+                _blur(out, at, plane, k, upwards, height, width, channels, weights, padded, blurred, above, below,
+                      code, value, blur, mean, scale)  # fmt: skip
         if contrasts:
             average = np.float32(gray / plane)
             for k in range(height):
                 row = at + (height - 1 - k if upwards else k) * width
                 _recolour(out, row, plane, width, channels, code, value, stop, end, average, mean, scale)
                 if radius > 0:
-                    _blur(out, at, plane, k, upwards, height, width, channels, weights, padded, blurred, code, value,
-                          blur, mean, scale)  # fmt: skip
+                    _blur(out, at, plane, k, upwards, height, width, channels, weights, padded, blurred, above, below,
+                          code, value, blur, mean, scale)  # fmt: skip
 
 
 _began = perf_counter()
