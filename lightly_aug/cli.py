@@ -153,6 +153,27 @@ def demo(
     run(data, out, size=size, epochs=epochs, seed=seed)
 
 
+@app.command(epilog="Example: `lightly-aug bench --method dino`")
+def bench(
+    method: Annotated[str, typer.Option(help="Whose views: simclr, dino, swav.")] = "simclr",
+    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured, in turn.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.0, help="How long each time.")] = 1.0,
+    out: Annotated[Path, typer.Option(help="File to write, without suffix: .md and .json.")] = Path("runs/bench"),
+) -> None:
+    """Measure on one core of this machine: images a second, beside every other library that is installed."""
+    with extra("demo"):
+        from rich.markdown import Markdown
+
+        from lightly_aug.bench import WORKLOADS, run
+
+    if method not in WORKLOADS:
+        raise ValueError(f"--method {method}: there are {', '.join(WORKLOADS)}")
+    console = Console()
+    console.print(Markdown(run(out, method=method, batch=batch, rounds=rounds, seconds=seconds)))
+    console.print(f"{out.with_suffix('.md')}, {out.with_suffix('.json')}")
+
+
 def _files(folder: Path) -> list[Path]:
     files = image_files(folder)
     if not files:

@@ -1,11 +1,15 @@
 """What several test files share: how Hypothesis searches, images and lists of operations to search among."""
 
+import os
 import pickle
 import random
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when it is imported
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 

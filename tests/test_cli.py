@@ -22,7 +22,7 @@ def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 def test_version_and_help_with_examples() -> None:
     assert command("--version").stdout.strip() == lightly_aug.__version__
-    for name in ("views", "train", "demo"):
+    for name in ("views", "train", "demo", "bench"):
         done = command(name, "--help")
         assert done.returncode == 0
         assert f"lightly-aug {name}" in done.stdout
@@ -72,6 +72,15 @@ def test_what_the_user_can_mend_ends_in_a_line_and_exit_code_2(tmp_path: Path, a
     assert done.returncode == 2
     assert said in done.stderr.replace("\n", "").replace("│", "")
     assert "Traceback" not in done.stderr
+
+
+def test_bench_measures_what_is_installed(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "bench"
+    done = command("bench", "--batch", 1, "--rounds", 1, "--seconds", 0, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "images/s" in done.stdout
+    assert "torchvision" in out.with_suffix(".md").read_text()
+    assert out.with_suffix(".json").exists()
 
 
 def test_patches_to_test_with_share_no_pixel_with_those_to_train_with() -> None:

@@ -1,6 +1,5 @@
 """Every engine renders what the reference renders, whatever the operations, the images and the batch."""
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -11,9 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton's first kernel is made
 
 from lightly_aug import (
     CenterCrop,
@@ -39,6 +35,7 @@ from lightly_aug import (
 from lightly_aug.engines import choose, render
 from lightly_aug.operations import JITTER_ORDERS, Operation
 
+SLOW = set() if torch.cuda.is_available() else {"gpu"}  # what runs under an interpreter gets less to do
 fast = pytest.mark.parametrize("engine", ["cpu", "gpu"])
 every = pytest.mark.parametrize("engine", ["reference", "cpu", "gpu"])
 DEVICE = {"cpu": "cpu", "reference": "cpu", "gpu": "cuda" if torch.cuda.is_available() else "cpu"}
@@ -77,7 +74,6 @@ def assert_same(engine: str, packed: Views, tolerance: float = 1e-4) -> None:
 
 # --- any operations in any order --------------------------------------------------------------------------------
 
-sides = st.one_of(st.integers(1, 12), st.integers(1, 80))
 outputs = st.one_of(st.integers(1, 9), st.integers(1, 33))
 half = st.just(0.5)
 antialias = st.booleans()
@@ -104,17 +100,18 @@ bright = st.just(ColorJitter(brightness=0.8))
 
 
 @st.composite
-def batches(draw: st.DrawFn, largest: int = 3) -> Views:
-    """One or two views of a few images."""
+def batches(draw: st.DrawFn, images: int = 3, views: int = 2, side: int = 80) -> Views:
+    """Some views of a few images."""
+    sides = st.one_of(st.integers(1, 12), st.integers(1, side))
     channels = draw(st.sampled_from([1, 3, 3, 3, 5]))
     colours = {1: gray, 3: rgb}.get(channels, bright)
     dtype = draw(st.sampled_from([np.uint8, np.float32]))
-    count = draw(st.integers(1, largest))
+    count = draw(st.integers(1, images))
     alike = draw(st.booleans())
     sizes = [draw(st.tuples(sides, sides))] * count if alike else [draw(st.tuples(sides, sides)) for _ in range(count)]
-    images = [noise(*size, channels=channels, seed=draw(st.integers(0, 9)), dtype=dtype) for size in sizes]
-    views = []
-    for _ in range(draw(st.integers(1, 2))):
+    photographs = [noise(*size, channels=channels, seed=draw(st.integers(0, 9)), dtype=dtype) for size in sizes]
+    recipe = []
+    for _ in range(draw(st.integers(1, views))):
         before = draw(
             st.lists(st.one_of(flips, angles, resizes, centers, crops, blurs, colours, solarizes), max_size=2)
         )
@@ -123,8 +120,8 @@ def batches(draw: st.DrawFn, largest: int = 3) -> Views:
         if last.size[0] != last.size[1]:
             after = [operation for operation in after if not isinstance(operation, RandomRotation90)]
         normalize: list[Operation] = draw(st.sampled_from([[], [Normalize(0.5, 0.5)]]))
-        views.append(View(*before, last, *after, *normalize))
-    return pack(views, images, draw(seeds))
+        recipe.append(View(*before, last, *after, *normalize))
+    return pack(recipe, photographs, draw(seeds))
 
 
 @settings(max_examples=2600)
@@ -134,10 +131,9 @@ def test_the_cpu_engine_renders_what_the_reference_renders(part: int, batch: Vie
     assert_same("cpu", batch)
 
 
-@settings(max_examples=60)
-@given(batch=batches(largest=2))
-@pytest.mark.parametrize("part", range(2))
-def test_the_gpu_engine_renders_what_the_reference_renders(part: int, batch: Views) -> None:
+@settings(max_examples=25 if "gpu" in SLOW else 1000)
+@given(batch=batches(images=1, views=1, side=14))
+def test_the_gpu_engine_renders_what_the_reference_renders(batch: Views) -> None:
     assert_same("gpu", batch)
 
 
@@ -157,15 +153,14 @@ PAPERS = {
 @pytest.mark.parametrize("paper", PAPERS)
 @fast
 def test_views_as_in_papers(engine: str, paper: str) -> None:
-    images = [noise(40 + 3 * i, 70 - 5 * i, seed=i) for i in range(6)]
+    images = [noise(40 + 3 * i, 70 - 5 * i, seed=i) for i in range(1 if engine in SLOW else 6)]
     assert_same(engine, pack(PAPERS[paper], images, seed=3), 2e-5 if paper != "satellite" else 1e-4)
 
 
 @fast
 def test_a_large_photograph(engine: str) -> None:
-    assert_same(
-        engine, pack([View(Shape(12, interpolation="bicubic"), Color()), View(Resize((9, 30)))], [noise(700, 900)])
-    )
+    photograph = noise(70, 60) if engine in SLOW else noise(700, 900)
+    assert_same(engine, pack([View(Shape(12)), View(Resize((9, 30), interpolation="bicubic"))], [photograph]))
 
 
 @fast
@@ -174,14 +169,14 @@ def test_only_at_a_solarization_s_threshold_may_values_jump(engine: str) -> None
         [View(RandomResizedCrop(48), Color(), RandomSolarize(0.3, 1.0))], [noise(60, 60, seed=i) for i in range(4)]
     )
     (ours,), (truth,) = rendered(batch, engine), rendered(batch, "reference", torch.float64)
-    assert ((ours - truth).abs() > 1e-4).double().mean() <= 1e-4  # which is two values
+    assert ((ours - truth).abs() > 1e-4).double().mean() <= 1e-4  # which is two values of four images
 
 
 # --- against torchvision, image by image ------------------------------------------------------------------------
 
 
-@fast
-@settings(max_examples=25)
+@every
+@settings(max_examples=8)
 @given(seed=seeds)
 def test_crop_and_jitter_are_torchvisions(engine: str, seed: int) -> None:
     crop, jitter = RandomResizedCrop(20), ColorJitter(0.4, 0.4, 0.4, 0.1)
@@ -215,10 +210,15 @@ def some(dtype: type = np.uint8, count: int = 5, channels: int = 3) -> list[Arra
     return [noise(20 + 7 * i, 50 - 6 * i, channels, seed=i, dtype=dtype) for i in range(count)]
 
 
+def some_batch(engine: str, dtype: type = np.uint8) -> Views:
+    """Some images and everything that may happen to them."""
+    return pack(EVERYTHING[-1:], some(dtype, 2), 1) if engine in SLOW else pack(EVERYTHING, some(dtype))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @every
 def test_the_input_is_only_read(engine: str, dtype: type) -> None:
-    batch = pack(EVERYTHING, some(dtype))
+    batch = some_batch(engine, dtype)
     pixels, table, shapes = batch.pixels.clone(), batch.table.clone(), batch.shapes.clone()
     rendered(batch, engine)
     assert torch.equal(batch.pixels, pixels)
@@ -232,7 +232,7 @@ def test_the_input_is_only_read(engine: str, dtype: type) -> None:
 def test_the_result_has_the_dtype_and_layout_asked_for(
     engine: str, dtype: torch.dtype, memory_format: torch.memory_format
 ) -> None:
-    batch = pack(EVERYTHING, some())
+    batch = some_batch(engine)
     exact = rendered(batch, "reference", torch.float64)
     for view, truth in zip(rendered(batch, engine, dtype, memory_format=memory_format), exact, strict=True):
         assert view.dtype == dtype
@@ -243,8 +243,7 @@ def test_the_result_has_the_dtype_and_layout_asked_for(
 
 @every
 def test_an_image_s_views_do_not_depend_on_its_neighbours(engine: str) -> None:
-    images = some()
-    together = pack(EVERYTHING, images)
+    together = some_batch(engine)
     for i, (offset, h, w) in enumerate(together.shapes.tolist()):
         alone = Views(
             together.pixels[offset : offset + 3 * h * w],
@@ -257,21 +256,22 @@ def test_an_image_s_views_do_not_depend_on_its_neighbours(engine: str) -> None:
             torch.testing.assert_close(one[0], many[i], rtol=0, atol=2e-6 if engine == "reference" else 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")  # NumPy's, of which the interpreter is made
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @every
 def test_an_extreme_image_touches_no_other(engine: str, value: float) -> None:
-    batch = pack(EVERYTHING, some(np.float32))
+    batch = some_batch(engine, np.float32)
     clean = rendered(batch, engine)
-    offset, h, w = batch.shapes[2].tolist()
+    offset, h, w = batch.shapes[1].tolist()
     batch.pixels[offset : offset + 3 * h * w] = value
     for view, before in zip(rendered(batch, engine), clean, strict=True):
-        others = [0, 1, 3, 4]
+        others = [i for i in range(batch.batch_size) if i != 1]
         assert torch.equal(view[others], before[others])
 
 
 @every
 def test_rendering_twice_gives_the_same_bits(engine: str) -> None:
-    batch = pack(EVERYTHING, some())
+    batch = some_batch(engine)
     for one, other in zip(rendered(batch, engine), rendered(batch, engine), strict=True):
         assert torch.equal(one, other)
 
@@ -280,7 +280,7 @@ def test_rendering_twice_gives_the_same_bits(engine: str) -> None:
 def test_an_empty_batch(engine: str) -> None:
     full = pack(EVERYTHING, some())
     empty = Views(full.pixels[:0], full.shapes[:0], 3, full.table[:, :0], full.recipe)
-    assert [len(view) for view in rendered(empty, engine)] == [0, 0, 0]
+    assert [tuple(view.shape) for view in rendered(empty, engine)] == [(0, 3, 16, 16), (0, 3, 16, 16), (0, 3, 8, 8)]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
@@ -288,14 +288,14 @@ def test_an_empty_batch(engine: str) -> None:
 def test_any_number_of_channels(engine: str, channels: int) -> None:
     view = View(Shape(16, vflip=0.5, rot90=0.5), bright_only := ColorJitter(brightness=0.5), Texture(solarize=0.5))
     assert bright_only.channels is None
-    assert_same(engine, pack([view], some(channels=channels)))
+    assert_same(engine, pack([view], some(channels=channels, count=1 if engine in SLOW else 5)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (2, 3)])
 @every
 def test_images_smaller_than_the_blur(engine: str, size: tuple[int, int]) -> None:
     blur = RandomGaussianBlur((1.5, 2.0), 1.0)
-    assert_same(engine, pack([View(blur), View(Shape(3), blur), View(Shape((1, 7)), blur)], [noise(*size, seed=1)] * 2))
+    assert_same(engine, pack([View(blur), View(Shape(3), blur), View(Shape((1, 7)), blur)], [noise(*size, seed=1)]))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

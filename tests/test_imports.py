@@ -42,8 +42,10 @@ ALLOWED = {
     "train": "extras samples views models.base train",
     "evaluate": "extras samples models.base evaluate",
     "plot": "clock extras images operations invariances collate",
+    "peers": "extras operations invariances engines collate",
+    "bench": "extras peers",
     "demo": "extras images samples operations invariances collate recipes models train evaluate plot",
-    "cli": "__init__ extras images samples operations invariances collate recipes models train evaluate plot demo",
+    "cli": "__init__ extras images samples collate recipes models train evaluate plot demo bench",
     "__init__": "images samples operations invariances views collate recipes prefetch memory_bank",
 }
 

@@ -108,7 +108,7 @@ def _apply(operation: Operation, x: Tensor, drawn: Tensor, precision: torch.dtyp
         case RandomGrayscale():
             return x if x.shape[1] == 1 else _where(drawn[:, 0] > 0, x, _grayscaled)
         case RandomSolarize():
-            solarize = partial(kornia.enhance.solarize, thresholds=operation.threshold)
+            solarize = partial(kornia.enhance.solarize, thresholds=float(operation.threshold))
             return _where(drawn[:, 0] > 0, x, lambda some, _: solarize(some))
         case RandomGaussianBlur():
             return _blurred(x, drawn[:, 0])

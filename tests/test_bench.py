@@ -1,0 +1,163 @@
+"""The benchmarks: their arithmetic, on toys and in small."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.colour import STRENGTHS, errors
+from benchmarks.gpu import Cost, costs_table, floor_bytes
+from lightly_aug import bench, peers
+from lightly_aug.bench import Results, measure, report
+from lightly_aug.peers import WORKLOADS, Contender, contenders, photographs
+
+
+class Clock:
+    """A clock that stands still but where `work` moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            self.now += seconds
+
+        return run
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(bench, "time", made)
+    return made
+
+
+def test_rates_and_ratios_of_toys(clock: Clock) -> None:
+    runs: list[str] = []
+
+    def noted(name: str, seconds: float) -> Contender:
+        work = clock.work(seconds)
+
+        def run() -> None:
+            runs.append(name)
+            work()
+
+        return Contender(name, run, images=8)
+
+    results = measure([noted("ours", 0.25), noted("slow", 1.0), noted("fast", 0.125)], "toys", rounds=3, seconds=0.5)
+    assert results.rates == {"ours": [32.0] * 3, "slow": [8.0] * 3, "fast": [64.0] * 3}
+    assert results.ratio("slow") == 4
+    assert results.ratio("fast") == 0.5
+    # a warm-up of each, then rounds in turn: half a second is two, one and four runs
+    assert runs == ["ours", "slow", "fast"] + (["ours"] * 2 + ["slow"] + ["fast"] * 4) * 3
+
+
+def test_the_ratio_is_the_median_of_the_rounds_own() -> None:
+    results = Results("", "ours", {"ours": [10, 30, 20], "theirs": [10, 10, 40]})
+    assert results.ratio("theirs") == 1  # of 1, 3 and .5; that of the medians is 2
+
+
+def test_what_fails_is_left_out_with_the_reason_but_ours_must_not(clock: Clock) -> None:
+    def broken() -> None:
+        raise RuntimeError("of another version\nand so on")
+
+    ours = Contender("ours", clock.work(1), 1)
+    results = measure([ours, Contender("theirs", broken, 1)], rounds=1, seconds=0)
+    assert list(results.rates) == ["ours"]
+    assert results.skipped == {"theirs": "RuntimeError: of another version"}
+    with pytest.raises(RuntimeError, match="another version"):
+        measure([Contender("ours", broken, 1), ours], rounds=1, seconds=0)
+
+
+def test_the_report_is_written_and_says_where_ours_loses(tmp_path: Path) -> None:
+    rates = {"ours": [100.0, 110.0], "ours, too": [150.0, 160.0], "fast": [200.0, 220.0], "slow": [10.0, 11.0]}
+    tables = [
+        Results("main", "ours", rates, {"fast": "approximate"}, {"absent": "not installed"}),
+        Results("growth", "ours", {"ours": [4.0], "fast": [2.0]}, axis="16"),
+        Results("growth", "ours", {"ours": [4.0], "fast": [8.0]}, axis="32"),
+    ]
+    text = report(tmp_path / "new" / "toys", "Toys", tables, texts=["## More"], data={"more": 1})
+    assert (tmp_path / "new" / "toys.md").read_text() == text
+    rows = [line for line in text.splitlines() if line.startswith("|") and "images/s" not in line]
+    assert rows[1] == "| fast | 210 [200–220] | 0.50 | approximate |"  # the fastest first
+    assert rows[3] == "| **ours** | 105 [100–110] |  |  |"
+    assert "Not measured: absent (not installed)." in text
+    assert "| 16 | 4 [4–4] | 2 [2–2] | 2.00 |" in text
+    assert "## More" in text
+    losses = text.split("## Where ours is slower")[1]
+    assert "main: fast is 2.00 times as fast as ours" in losses
+    assert "growth (32): fast is 2.00 times" in losses
+    assert "slow" not in losses
+    assert "ours, too" not in losses
+    assert "growth (16)" not in losses
+    record = json.loads((tmp_path / "new" / "toys.json").read_text())
+    assert record["tables"][0]["rates"] == rates
+    assert record["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert record["environment"]["cores"] > 0
+    assert record["data"] == {"more": 1}
+
+
+def test_peers_that_are_not_installed_are_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    photos = photographs(1, 64)
+    monkeypatch.setattr(peers, "import_module", absent)
+    found, skipped = contenders(photos)
+    assert skipped["lightly"] == "No module named 'lightly.transforms.simclr_transform'"
+    assert {"albumentationsx", "dali", "torchtransform"} < set(skipped)
+    assert found[0].name == "lightly_aug"
+    assert {"kornia", "torchvision v2"} < {entrant.name for entrant in found}
+
+
+@pytest.mark.parametrize("method", WORKLOADS)
+def test_everyone_does_the_same_work(method: str) -> None:
+    found, _ = contenders(photographs(2, 64), WORKLOADS[method])
+    for entrant in found:
+        made = entrant.run()
+        assert isinstance(made, list)
+        assert [tuple(one.shape) for one in made] == [(2, 3, crop.size, crop.size) for crop in WORKLOADS[method]]
+        for one in made:
+            assert isinstance(one, Tensor)
+            assert one.dtype == torch.float32
+            assert one.is_contiguous()
+            assert -3 < one.min() < one.max() < 3  # normalised
+
+
+def test_loading_takes_time_and_is_told() -> None:
+    start = time.perf_counter()
+    took = bench.loading()
+    if took:
+        assert 0 < took["load_s"] < time.perf_counter() - start
+        assert "loaded in" in bench.told(took)
+    assert "compiled in 2.5 s" in bench.told({"load_s": 1, "compile_s": 2.5})
+    assert "no CPU engine" in bench.told({})
+
+
+def test_colours_are_ours_to_a_fifth_of_a_level_and_contrast_about_a_half_is_not() -> None:
+    found = errors(photographs(3, 32), STRENGTHS["SimCLR (.8, .8, .8, .2)"], 24)
+    assert {len(values) for values in found.values()} == {24}
+    for name, values in found.items():
+        if name.startswith(("lightly_aug", "kornia")):
+            assert fmean(values) < 0.2
+    assert fmean(found["contrast about 0.5 (DALI, triton-augment)"]) > 3
+    assert fmean(found["one clamp, at the end"]) > 0.2
+
+
+def test_the_floor_of_the_memory() -> None:
+    simclr = floor_bytes(256, 256, WORKLOADS["simclr"], 2)
+    assert simclr == 256 * 3 * 65536 + 2 * 256 * 3 * 50176 * 2  # 50.3 MB once, two views of 77.1 MB
+    assert round(simclr / 1e5) == 2045
+    results = Results("toys", "ours", {"ours": [1000.0]})
+    table = costs_table(results, {"ours": Cost(3, 0.5, None, False)}, 1, 250_000, 1e9)
+    assert "0.2 MB, 250 µs" in table
+    assert table.splitlines()[-1] == "| ours | 1.000 | 0.500 | 25.0% | 3 | ? | no |"
