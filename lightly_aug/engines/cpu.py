@@ -98,11 +98,11 @@ def _cubic(x, a):
 
 
 @_inner
-def _table(starts, size, resized, slope, shift, kind, antialias, gain, stride):
+def _table(starts, size, resized, slope, shift, kind, antialias, gain, stride, outside):
     """The weights of one axis: result number x is resized number slope * x + shift, or nothing outside.
 
-    Returns (taps * results) weights, and fills in where in the source each result's taps start. The number of taps
-    is even, since they are taken in pairs.
+    Returns (taps * results) weights, and fills in where in the source each result's taps start, which is `outside` for
+    nothing. The number of taps is even, since they are taken in pairs.
     """
     scale = size / resized
     stretch = max(scale, 1.0) if antialias else 1.0
@@ -113,7 +113,7 @@ def _table(starts, size, resized, slope, shift, kind, antialias, gain, stride):
     n = starts.size
     weights = np.zeros(taps * n, dtype=np.float32)
     for x in range(n):
-        starts[x] = -1 if stride == 1 else 0
+        starts[x] = outside
         i = slope * x + shift
         if i < 0 or i >= resized:
             continue
@@ -483,9 +483,11 @@ def _render(
         stride = sources[i, 1] * channels
         first_row, first_column = np.empty(rows, dtype=np.int32), np.empty(columns, dtype=np.int32)
         if kind != 3:
-            down = _table(first_row, boxes[i, 2], resized[i, 0], ahead[0, axis], ahead[0, 2], kind, antialias, 1.0, 1)
+            down = _table(
+                first_row, boxes[i, 2], resized[i, 0], ahead[0, axis], ahead[0, 2], kind, antialias, 1.0, 1, -1
+            )
             across = _table(first_column, boxes[i, 3], resized[i, 1], ahead[1, 1 - axis], ahead[1, 2], kind, antialias,
-                            gain, channels)  # fmt: skip
+                            gain, channels, 0)  # fmt: skip
             line = np.zeros((boxes[i, 3] + 2) * channels, dtype=np.float32)
             ring = np.zeros(down.size // rows * channels * columns, dtype=np.float32)
         done = 0

@@ -31,39 +31,9 @@ from lightly_aug.engines.passes import (
     SOLARIZE,
     Program,
 )
-from lightly_aug.operations import (
-    CenterCrop,
-    ColorJitter,
-    Floats,
-    Ints,
-    Normalize,
-    Operation,
-    RandomGaussianBlur,
-    RandomGrayscale,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    RandomRotation,
-    RandomRotation90,
-    RandomSolarize,
-    RandomVerticalFlip,
-    Resize,
-)
+from lightly_aug.operations import Floats, Ints, KorniaModule, Operation, RandomGaussianBlur
 
 __all__ = ["knows", "run"]
-
-_KNOWN: Final = (
-    CenterCrop
-    | ColorJitter
-    | Normalize
-    | RandomGrayscale
-    | RandomHorizontalFlip
-    | RandomResizedCrop
-    | RandomRotation
-    | RandomRotation90
-    | RandomSolarize
-    | RandomVerticalFlip
-    | Resize
-)
 
 _TILES: Final = {
     0: {"TILE_Y": 16, "TILE_X": 32, "num_warps": 4, "enable_fp_fusion": True},
@@ -78,7 +48,7 @@ def knows(operation: Operation) -> bool:
     """Whether this engine can do an operation; blurs that reach too far it cannot."""
     if isinstance(operation, RandomGaussianBlur):
         return bool(_radii(np.array(operation.sigma, dtype=np.float32)).max() <= max(_TILES))
-    return isinstance(operation, _KNOWN)
+    return not isinstance(operation, KorniaModule)
 
 
 def run(programs: list[Program]) -> list[Tensor]:
