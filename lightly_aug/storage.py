@@ -15,7 +15,7 @@ def empty(size: int, dtype: torch.dtype) -> Tensor:
         size: the number of elements.
         dtype: uint8 or float32.
     """
-    if get_worker_info() is None:  # NumPy asks for huge pages, which take a third of the time to come by
+    if get_worker_info() is None:  # NumPy asks for huge pages, which come faster
         return torch.from_numpy(np.empty(size, dtype=np.uint8 if dtype == torch.uint8 else np.float32))
     storage = torch.UntypedStorage._new_shared(size * dtype.itemsize)  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=dtype).set_(storage)[:size]

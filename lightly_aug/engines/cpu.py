@@ -58,7 +58,7 @@ def run(programs: list[Program]) -> list[Tensor]:
 
 def _run(p: Program) -> Tensor:
     n = len(p.offsets)
-    height, width = p.sizes[0].tolist() if n else (0, 0)
+    height, width = p.sizes[0].tolist()
     out = empty(n * p.channels * height * width, torch.float32)
     pixels = p.pixels.numpy()
     images, floats = (pixels if pixels.dtype == kind else np.empty(0, dtype=kind) for kind in (np.uint8, np.float32))
@@ -75,7 +75,7 @@ def _run(p: Program) -> Tensor:
         )  # fmt: skip
 
     threads = min(torch.get_num_threads(), n)
-    if threads <= 1:
+    if threads == 1:
         part(0, n)
     else:
         cuts = np.linspace(0, n, 4 * threads + 1).astype(int)
