@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gather", "rank", "shuffle", "unshuffle", "world_size"]
+__all__ = ["agreed", "gather", "rank", "shuffle", "unshuffle", "world_size"]
 
 
 def rank() -> int:
@@ -57,9 +57,19 @@ def shuffle(x: Tensor) -> tuple[Tensor, Tensor]:
     if world_size() == 1:
         return x, torch.arange(len(x), device=x.device)
     joined = gather(x)
-    order = torch.randperm(len(joined), device=x.device)
-    dist.broadcast(order, src=0)
+    order = agreed(torch.randperm(len(joined), device=x.device))
     return joined[_own(order)], order
+
+
+def agreed(x: Tensor) -> Tensor:
+    """What rank 0 has, on every rank: for random choices that all ranks must make alike.
+
+    Args:
+        x: Anything, of one shape and dtype on every rank; overwritten where there are several.
+    """
+    if world_size() > 1:
+        dist.broadcast(x, src=0)
+    return x
 
 
 def unshuffle(x: Tensor, order: Tensor) -> Tensor:

@@ -83,6 +83,23 @@ class MemoryBank(nn.Module):
         """
         return self.keys.clone(), torch.arange(len(self), device=self.keys.device) < self.filled
 
+    @torch.no_grad()
+    def nearest(self, queries: Tensor) -> Tensor:
+        """The nearest key of every query, by cosine similarity to keys of unit length.
+
+        Args:
+            queries: `(n, dim)`, any length and floating dtype.
+
+        Returns:
+            `(n, dim)` in the dtype of the keys; the queries themselves, in unit length, while no key was written.
+        """
+        queries = nn.functional.normalize(queries.to(self.keys.dtype), dim=1)
+        with torch.autocast(queries.device.type, enabled=False):
+            similarity = queries @ self.keys.T  # (n, size)
+        real = torch.arange(len(self), device=self.keys.device) < self.filled
+        found = self.keys[similarity.masked_fill(~real, -torch.inf).argmax(dim=1)]
+        return torch.where(self.filled > 0, found, queries)
+
     def __len__(self) -> int:
         """How many keys fit; `filled` tells how many there are."""
         return self.keys.shape[0]

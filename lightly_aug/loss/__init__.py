@@ -1,10 +1,46 @@
 """Losses: a pure function and a thin module each.
 
-All normalise their rows, compute in float32 or wider, and give two processes the value and gradient of one process on
-the joined batch.
+All compute in float32 or wider, and give several processes the value and gradient of one process on the joined batch:
+the mean over ranks of what each returns is the loss of all rows. Which of them scale their rows to length 1, each says.
 """
 
+from lightly_aug.loss.amdim import AMDIMLoss, amdim
+from lightly_aug.loss.barlow_twins import BarlowTwinsLoss, barlow_twins
+from lightly_aug.loss.byol import BYOLLoss, byol
+from lightly_aug.loss.cpc import CPCLoss, cpc
+from lightly_aug.loss.dino import DINOLoss, dino
 from lightly_aug.loss.info_nce import InfoNCELoss, info_nce
+from lightly_aug.loss.negative_cosine import NegativeCosineLoss, negative_cosine
 from lightly_aug.loss.nt_xent import NTXentLoss, nt_xent
+from lightly_aug.loss.paws import PAWSLoss, paws, sharpen, snn
+from lightly_aug.loss.pirl import NCELoss, log_normalizer, nce
+from lightly_aug.loss.swav import SwaVLoss, sinkhorn, swav
 
-__all__ = ["InfoNCELoss", "NTXentLoss", "info_nce", "nt_xent"]
+__all__ = [
+    "AMDIMLoss",
+    "BYOLLoss",
+    "BarlowTwinsLoss",
+    "CPCLoss",
+    "DINOLoss",
+    "InfoNCELoss",
+    "NCELoss",
+    "NTXentLoss",
+    "NegativeCosineLoss",
+    "PAWSLoss",
+    "SwaVLoss",
+    "amdim",
+    "barlow_twins",
+    "byol",
+    "cpc",
+    "dino",
+    "info_nce",
+    "log_normalizer",
+    "nce",
+    "negative_cosine",
+    "nt_xent",
+    "paws",
+    "sharpen",
+    "sinkhorn",
+    "snn",
+    "swav",
+]

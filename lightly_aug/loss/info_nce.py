@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lightly_aug.distributed import gather, rank
 
-__all__ = ["InfoNCELoss", "check_pair", "check_temperature", "dot", "info_nce", "unit"]
+__all__ = ["InfoNCELoss", "check_pair", "check_temperature", "dot", "info_nce", "unit", "wide"]
 
 
 def info_nce(
@@ -15,11 +15,14 @@ def info_nce(
     negatives: Tensor | None = None,
     valid: Tensor | None = None,
     temperature: float = 0.1,
+    *,
+    own: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE of every query against its key and the negatives (van den Oord et al. 2018, arXiv 1807.03748).
 
     `mean_i -log( exp(q_i k_i / τ) / (exp(q_i k_i / τ) + Σ_j exp(q_i n_j / τ)) )` with all rows of unit length.
-    One direction only: for a symmetric loss take the mean of both calls.
+    One direction only: for a symmetric loss take the mean of both calls. The official code of MoCo v3 (Chen et al.
+    2021, arXiv 2104.02057) takes 2τ times this value and adds both directions.
 
     Args:
         query: `(n, d)`, any floating dtype; the loss is computed in float32, or float64 for float64.
@@ -28,6 +31,7 @@ def info_nce(
             classification, with gradients across ranks.
         valid: `(m,)` bool, which negatives count. None: all of them.
         temperature: τ, above 0.
+        own: `(n, m', d)`, row i holds negatives of query i alone, besides all others. Gradients flow into it.
 
     Returns:
         The mean over the n queries of this rank, a scalar.
@@ -57,6 +61,11 @@ def info_nce(
             others = others.masked_fill(~valid, -torch.inf)
         logits = torch.cat([(q * k).sum(1, keepdim=True), others], dim=1)  # (n, 1 + m)
         target = torch.zeros(n, dtype=torch.int64, device=q.device)
+    if own is not None:
+        if own.ndim != 3 or own.shape[::2] != q.shape:
+            raise ValueError(f"own is {tuple(own.shape)}, query is {tuple(q.shape)}: (n, m', d) of the same n and d")
+        alone = unit(own.flatten(0, 1)).view_as(own)  # (n, m', d)
+        logits = torch.cat([logits, (q[:, None] * alone).sum(2)], dim=1)
     return F.cross_entropy(logits / temperature, target)
 
 
@@ -76,19 +85,30 @@ class InfoNCELoss(nn.Module):
         self.temperature = temperature
 
     def forward(
-        self, query: Tensor, key: Tensor, negatives: Tensor | None = None, valid: Tensor | None = None
+        self,
+        query: Tensor,
+        key: Tensor,
+        negatives: Tensor | None = None,
+        valid: Tensor | None = None,
+        *,
+        own: Tensor | None = None,
     ) -> Tensor:
         """See `info_nce`."""
-        return info_nce(query, key, negatives, valid, self.temperature)
+        return info_nce(query, key, negatives, valid, self.temperature, own=own)
 
     def extra_repr(self) -> str:
         """The arguments, as in the constructor."""
         return f"temperature={self.temperature}"
 
 
+def wide(x: Tensor) -> Tensor:
+    """The dtype that losses are computed in: float64 stays, all else becomes float32."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def unit(x: Tensor) -> Tensor:
     """Rows scaled to length 1, in float32 or wider. A zero row stays zero and its gradient stays finite."""
-    x = x if x.dtype == torch.float64 else x.float()
+    x = wide(x)
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / length.masked_fill(length == 0, 1)
 
@@ -100,10 +120,10 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
         return x.to(dtype) @ y.to(dtype).T
 
 
-def check_temperature(temperature: float) -> None:
+def check_temperature(temperature: float, name: str = "temperature") -> None:
     """Refuse what cannot divide logits."""
     if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}, it must be above 0")
+        raise ValueError(f"{name} is {temperature}, it must be above 0")
 
 
 def check_pair(**views: Tensor) -> None:

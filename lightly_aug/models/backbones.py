@@ -1,5 +1,6 @@
 """Networks to train, and the width of any."""
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ def resnet(
     name: str = "resnet18",
     *,
     stem: Literal["imagenet", "cifar"] = "imagenet",
+    norm: Literal["batch", "layer"] = "batch",
     weights: str | torchvision.models.WeightsEnum | None = None,
 ) -> ResNet:
     """A torchvision ResNet that ends in its pooled features `(n, d)`.
@@ -22,13 +24,15 @@ def resnet(
         name: Any ResNet, ResNeXt or Wide ResNet of torchvision, or `"resnet10"`, with one block a stage.
         stem: `"imagenet"` reduces the image fourfold before the first stage; `"cifar"`, a 3x3 convolution of
             stride 1 without max-pool, keeps images of about 32 pixels large enough, as SimCLR does for CIFAR-10.
+        norm: `"batch"`, or `"layer"` for LayerNorm over channels and pixels, which tells an image nothing about the
+            others of its batch, as CPC v2 needs it.
         weights: Torchvision's pretrained weights by name, such as `"DEFAULT"`; None starts from scratch.
 
     Returns:
         The network, `fc` replaced by the identity.
 
     Raises:
-        ValueError: Unknown `name` or `stem`, or `weights` for a network that has none.
+        ValueError: Unknown `name`, `stem` or `norm`, or `weights` for a network that has none.
 
     Example:
         >>> resnet("resnet10", stem="cifar")(torch.rand(2, 3, 32, 32)).shape
@@ -39,10 +43,15 @@ def resnet(
         raise ValueError(f"resnet({name!r}) is unknown; there are resnet10, {', '.join(known)}")
     if stem not in ("imagenet", "cifar"):
         raise ValueError(f"stem is {stem!r}, it must be 'imagenet' or 'cifar'")
-    if weights is not None and (name == "resnet10" or stem == "cifar"):
-        raise ValueError(f"there are no weights for {name} with the {stem} stem: leave weights=None")
+    if norm not in ("batch", "layer"):
+        raise ValueError(f"norm is {norm!r}, it must be 'batch' or 'layer'")
+    if weights is not None and (name == "resnet10" or stem == "cifar" or norm == "layer"):
+        raise ValueError(f"there are no weights for {name} with the {stem} stem and {norm} norm: leave weights=None")
+    options = {"norm_layer": partial(nn.GroupNorm, 1)} if norm == "layer" else {}
     network = (
-        ResNet(BasicBlock, [1, 1, 1, 1]) if name == "resnet10" else torchvision.models.get_model(name, weights=weights)
+        ResNet(BasicBlock, [1, 1, 1, 1], **options)
+        if name == "resnet10"
+        else torchvision.models.get_model(name, weights=weights, **options)
     )
     network.fc = nn.Identity()
     if stem == "cifar":

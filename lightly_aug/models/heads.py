@@ -11,17 +11,21 @@ __all__ = ["mlp"]
 def mlp(
     *widths: int,
     bias: bool = True,
+    last_bias: bool | None = None,
     norm: bool = True,
     last_norm: Literal["affine", "scale", "plain"] | None = None,
+    activation: type[nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
-    """Linear layers with BatchNorm and ReLU between them, and no ReLU at the end.
+    """Linear layers with BatchNorm and an activation between them, and no activation at the end.
 
     Args:
         widths: Width of the input, of every hidden layer, and of the output; two at least.
         bias: Give the linear layers a bias.
+        last_bias: Give the last one a bias; None does as `bias` says.
         norm: Follow every hidden linear layer by BatchNorm.
         last_norm: BatchNorm after the last layer: with γ and β (`"affine"`), with γ alone (`"scale"`), with
             neither (`"plain"`), or None.
+        activation: After every hidden layer.
 
     Returns:
         The head, `(n, widths[0]) -> (n, widths[-1])`.
@@ -33,7 +37,7 @@ def mlp(
         >>> mlp(512, 2048, 128, norm=False)
         Sequential(
           (0): Linear(in_features=512, out_features=2048, bias=True)
-          (1): ReLU(inplace=True)
+          (1): ReLU()
           (2): Linear(in_features=2048, out_features=128, bias=True)
         )
     """
@@ -46,8 +50,8 @@ def mlp(
         layers.append(nn.Linear(width, following, bias=bias))
         if norm:
             layers.append(nn.BatchNorm1d(following))
-        layers.append(nn.ReLU(inplace=True))
-    layers.append(nn.Linear(widths[-2], widths[-1], bias=bias))
+        layers.append(activation())
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=bias if last_bias is None else last_bias))
     if last_norm:
         layers.append(nn.BatchNorm1d(widths[-1], affine=last_norm != "plain"))
         if last_norm == "scale":

@@ -12,7 +12,7 @@ from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder
+from lightly_aug.models.momentum import MomentumEncoder, check_momentum
 
 __all__ = ["MoCo"]
 
@@ -62,8 +62,7 @@ class MoCo(SSLModel):
         super().__init__()
         if version not in (1, 2):
             raise ValueError(f"MoCo has versions 1 and 2, got {version!r}")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum is {momentum}, it must lie in [0, 1]")
+        check_momentum(momentum)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.head = mlp(width, *[width] * (version - 1), dim, norm=False)
@@ -88,6 +87,7 @@ class MoCo(SSLModel):
         The official code does this at the start of the next forward, between query and keys. No parameter changes in
         between, and before the first step both encoders are equal, so every key is made by the same parameters.
         """
+        super().after_step(progress)
         if self.training:
             self.key_encoder.update(self._query_encoder(), self.momentum)
 

@@ -1,11 +1,27 @@
 """The slowly following copy of a network."""
 
+import math
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MomentumEncoder"]
+__all__ = ["MomentumEncoder", "check_momentum", "cosine"]
+
+
+def cosine(start: float, end: float, progress: float) -> float:
+    """Half a cosine from `start` to `end`, as momentum follows it in BYOL, MoCo v3 and DINO.
+
+    Args:
+        start: The value at the beginning.
+        end: The value at the end.
+        progress: How much of the training is done, from 0 to 1.
+
+    Example:
+        >>> [cosine(0.99, 1.0, progress) for progress in (0, 0.5, 1)]
+        [0.99, 0.995, 1.0]
+    """
+    return end - (end - start) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class MomentumEncoder(nn.Module):
@@ -40,11 +56,16 @@ class MomentumEncoder(nn.Module):
         Raises:
             ValueError: The parameters differ in name or shape, or `momentum` is out of range.
         """
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum is {momentum}, it must lie in [0, 1]")
+        check_momentum(momentum)
         own, followed = dict(self.network.named_parameters()), dict(network.named_parameters())
         shapes, expected = ({name: tuple(p.shape) for name, p in ps.items()} for ps in (followed, own))
         if shapes != expected:
             differing = sorted(name for name, _ in shapes.items() ^ expected.items())
             raise ValueError(f"the networks differ in {differing[:4]}: follow the network that was copied")
         torch._foreach_lerp_(list(own.values()), [followed[name] for name in own], 1 - momentum)
+
+
+def check_momentum(momentum: float) -> None:
+    """Refuse what is no share."""
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum is {momentum}, it must lie in [0, 1]")

@@ -1,0 +1,98 @@
+"""The loss of AMDIM."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightly_aug.distributed import gather, rank
+from lightly_aug.loss.info_nce import check_temperature, dot, wide
+
+__all__ = ["AMDIMLoss", "amdim"]
+
+Maps = tuple[Tensor, Tensor, Tensor]
+
+
+def amdim(maps0: Maps, maps1: Maps, places: Tensor, clip: float = 20.0, penalty: float = 5e-2) -> Tensor:
+    """AMDIM (Bachman et al. 2019, arXiv 1906.00910): features of one view find those of the other, at three scales.
+
+    One term looks from a source `(n, d)` of one view for the map of the same image in the other view, among the maps of
+    the other images of all ranks. With `raw = source · target / √d` and `s = c tanh(raw / c)`, it is the mean over
+    images and places l of `-log( e^s_l / (e^s_l + Σ_{other images, all places} e^s) )`. Three terms are added, each the
+    mean of both directions: 1→5, 1→7 and 5→5, whose source is one place of the 5×5 map. Each brings `penalty` times the
+    mean of its `raw²`, over all sources and targets and before the clip. Rows are not normalised.
+
+    Args:
+        maps0: Of the first view, features of 1, 5 and 7 places each way (other sizes do as well): `(n, d)`,
+            `(n, d, h5, w5)` and `(n, d, h7, w7)`, any floating dtype; the loss is computed in float32, or float64 for
+            float64.
+        maps1: The same of the second view.
+        places: `(2, n)` int64, where the source of 5→5 lies in each image, `row * w5 + column`: in `maps0` on the way
+            to `maps1`, and the other way round.
+        clip: c, above 0.
+        penalty: Weight of the mean squares, at least 0.
+
+    Returns:
+        The mean over the n images of this rank, a scalar.
+
+    Raises:
+        ValueError: Shapes do not fit, `clip` is not above 0, or `penalty` is below 0.
+    """
+    _check(clip, penalty)
+    shapes = [tuple(x.shape) for x in (*maps0, *maps1)]
+    n, d = shapes[0] if len(shapes[0]) == 2 else (0, 0)
+    if len(shapes) != 6 or shapes[:3] != shapes[3:] or [(len(s), s[:2]) for s in shapes[1:3]] != [(4, (n, d))] * 2:
+        raise ValueError(f"maps are {shapes}: both views need (n, d), (n, d, h5, w5) and (n, d, h7, w7) of one n and d")
+    if places.shape != (2, n) or places.dtype != torch.int64:
+        raise ValueError(f"places are {tuple(places.shape)} {places.dtype}, {n} images need (2, {n}) torch.int64")
+    loss = torch.zeros((), device=places.device)
+    for (r1, r5, _), (_, to5, to7), place in ((maps0, maps1, places[0]), (maps1, maps0, places[1])):
+        local = r5.flatten(2)[torch.arange(n, device=place.device), :, place]  # (n, d)
+        for source, target in ((r1, to5), (r1, to7), (local, to5)):
+            loss = loss + _term(wide(source), wide(target), clip, penalty) / 2
+    return loss
+
+
+class AMDIMLoss(nn.Module):
+    """`amdim` with its constants.
+
+    Args:
+        clip: c, above 0.
+        penalty: Weight of the mean squares, at least 0.
+
+    Raises:
+        ValueError: `clip` is not above 0, or `penalty` is below 0.
+    """
+
+    def __init__(self, clip: float = 20.0, penalty: float = 5e-2) -> None:
+        super().__init__()
+        _check(clip, penalty)
+        self.clip = clip
+        self.penalty = penalty
+
+    def forward(self, maps0: Maps, maps1: Maps, places: Tensor) -> Tensor:
+        """See `amdim`."""
+        return amdim(maps0, maps1, places, self.clip, self.penalty)
+
+    def extra_repr(self) -> str:
+        """The arguments, as in the constructor."""
+        return f"clip={self.clip}, penalty={self.penalty}"
+
+
+def _term(source: Tensor, target: Tensor, clip: float, penalty: float) -> Tensor:
+    n, d = source.shape
+    targets = gather(target, grad=True).flatten(2)  # (N, d, places)
+    raw = dot(source, targets.transpose(1, 2).flatten(0, 1)).view(n, len(targets), -1) / math.sqrt(d)  # (n, N, places)
+    s = clip * (raw / clip).tanh()
+    own = rank() * n + torch.arange(n, device=s.device)
+    positive = s[torch.arange(n, device=s.device), own]  # (n, places)
+    others = torch.arange(len(targets), device=s.device) != own[:, None]  # (n, N)
+    negative = s.masked_fill(~others[:, :, None], -torch.inf).flatten(1).logsumexp(1, keepdim=True)  # (n, 1)
+    return penalty * raw.square().mean() - F.logsigmoid(positive - negative).mean()
+
+
+def _check(clip: float, penalty: float) -> None:
+    check_temperature(clip, "clip")
+    if not penalty >= 0:
+        raise ValueError(f"penalty is {penalty}, it must be at least 0")

@@ -1,0 +1,52 @@
+"""Barlow Twins."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lightly_aug.loss import BarlowTwinsLoss
+from lightly_aug.models.backbones import feature_width
+from lightly_aug.models.base import SSLModel, two_views
+from lightly_aug.models.heads import mlp
+
+__all__ = ["BarlowTwins"]
+
+
+class BarlowTwins(SSLModel):
+    """The same feature of two views correlates, different features do not.
+
+    Barlow Twins: Self-Supervised Learning via Redundancy Reduction (Zbontar et al. 2021, arXiv 2103.03230). BatchNorm
+    sees each view by itself.
+
+    Args:
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`.
+        width: d; None measures it.
+        dim: Width of the projector's layers and of its output, which the paper wants large.
+        redundancy: λ, what different features' correlations weigh, at least 0.
+
+    Raises:
+        ValueError: An argument is out of range, or the width cannot be measured.
+
+    Example:
+        >>> f = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        >>> model = BarlowTwins(f, dim=32)
+        >>> import torch
+        >>> model(torch.rand(2, 4, 3, 32, 32)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self, backbone: nn.Module, *, width: int | None = None, dim: int = 8192, redundancy: float = 0.0051
+    ) -> None:
+        super().__init__()
+        width = feature_width(backbone) if width is None else width
+        self.backbone = backbone
+        self.projector = mlp(width, dim, dim, dim, bias=False)
+        self.loss = BarlowTwinsLoss(redundancy)  # which standardises the features
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """How far the cross-correlation is from the identity; views are `(n, c, h, w)`."""
+        x0, x1 = two_views(views, images=2)
+        z0, z1 = self.projector(self.embed(x0)), self.projector(self.embed(x1))  # (n, dim)
+        loss: Tensor = self.loss(z0, z1)
+        return loss

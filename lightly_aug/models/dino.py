@@ -1,0 +1,119 @@
+"""DINO."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightly_aug.loss import DINOLoss
+from lightly_aug.loss.info_nce import dot, unit
+from lightly_aug.models.backbones import feature_width
+from lightly_aug.models.base import SSLModel, embed_views, several_views
+from lightly_aug.models.heads import mlp
+from lightly_aug.models.momentum import MomentumEncoder, check_momentum, cosine
+
+__all__ = ["DINO"]
+
+
+class DINO(SSLModel):
+    """A student matches, from any view, what its slowly following teacher makes of the large ones.
+
+    Emerging Properties in Self-Supervised Vision Transformers (Caron et al. 2021, arXiv 2104.14294). BatchNorm, where
+    there is any, sees all views of one size as one batch. The paper's optimiser clips the gradient of each parameter
+    by itself, to a norm of 3.
+
+    Args:
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, of any of the views' sizes: for multi-crop such as
+            `vit()`. Stochastic depth is for the student alone: the teacher's is turned off.
+        width: d; None measures it.
+        hidden: Width of the head's two hidden layers.
+        bottleneck: Width of the unit vectors from which the last layer computes.
+        dim: K, how many outputs.
+        momentum: Of the teacher at the beginning; it rises to 1 along a cosine.
+        temperature: τ_s of the student, above 0.
+        teacher_temperature: τ_t of the teacher, above 0: at the beginning, and after `warmup`; the paper's longer runs
+            take (0.04, 0.07).
+        warmup: The share of the training in which τ_t moves from the first to the second, linearly.
+        freeze: Until which progress the last layer stays, 0 to 1 (the paper: one epoch). Under
+            `DistributedDataParallel` this needs `find_unused_parameters=True`.
+
+    Raises:
+        ValueError: An argument is out of range, or the width cannot be measured.
+
+    Example:
+        >>> f = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        >>> model = DINO(f, hidden=32, bottleneck=16, dim=64)
+        >>> model([torch.rand(4, 3, side, side) for side in (32, 32, 16, 16)]).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        width: int | None = None,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        dim: int = 65536,
+        momentum: float = 0.996,
+        temperature: float = 0.1,
+        teacher_temperature: tuple[float, float] = (0.04, 0.04),
+        warmup: float = 0.3,
+        freeze: float = 0.01,
+    ) -> None:
+        super().__init__()
+        check_momentum(momentum)
+        if not min(teacher_temperature) > 0:
+            raise ValueError(f"teacher_temperature is {teacher_temperature}, both must be above 0")
+        width = feature_width(backbone) if width is None else width
+        self.backbone = backbone
+        self.head = nn.Sequential(
+            mlp(width, hidden, hidden, bottleneck, norm=False, activation=nn.GELU), _UnitLinear(bottleneck, dim)
+        )
+        self.head[0].apply(_initialize)
+        self.teacher = MomentumEncoder(self._student())
+        for module in self.teacher.modules():
+            for name in {"DropPath": ["drop_prob"], "StochasticDepth": ["p"]}.get(type(module).__name__, []):
+                setattr(module, name, 0.0)
+        self.momentum = momentum
+        self.teacher_temperature = teacher_temperature
+        self.warmup = warmup
+        self.frozen_until = freeze
+        self.loss = DINOLoss(dim, temperature)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Cross entropy between teacher and student; two views of one size and any others, each `(n, c, h, w)`."""
+        several_views(views, alike=2)
+        student = self.head[0](embed_views(self.embed, views))  # (v n, bottleneck)
+        student = self.head[1](student, frozen=self.progress < self.frozen_until).chunk(len(views))  # (n, K) each
+        teacher = self.teacher(torch.cat(list(views[:2]))).chunk(2)  # no gradient
+        start, end = self.teacher_temperature
+        moved = min(1, self.progress / self.warmup) if self.warmup else 1
+        loss: Tensor = self.loss(student, teacher, start + (end - start) * moved)
+        return loss
+
+    def after_step(self, progress: float) -> None:
+        """Let the teacher follow."""
+        super().after_step(progress)
+        if self.training:
+            self.teacher.update(self._student(), cosine(self.momentum, 1, progress))
+
+    def _student(self) -> nn.Sequential:
+        return nn.Sequential(self.backbone, nn.Flatten(), self.head)
+
+
+class _UnitLinear(nn.Module):
+    """Cosines between the input's rows and the weight's: weight normalisation with a length fixed at 1."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Linear(width, dim, bias=False).weight
+
+    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+        return dot(unit(x), unit(self.weight.detach() if frozen else self.weight))
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,78 @@
+"""MoCo v3."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lightly_aug.loss import InfoNCELoss
+from lightly_aug.models.backbones import feature_width
+from lightly_aug.models.base import SSLModel, two_views
+from lightly_aug.models.heads import mlp
+from lightly_aug.models.momentum import MomentumEncoder, check_momentum, cosine
+
+__all__ = ["MoCoV3"]
+
+
+class MoCoV3(SSLModel):
+    """Each view finds its key among the keys of the batch; no queue, and a predictor on the side of the query.
+
+    An Empirical Study of Training Self-Supervised Vision Transformers (Chen et al. 2021, arXiv 2104.02057). Symmetric;
+    BatchNorm sees each view by itself. A ViT is best made by `vit(moco_v3=True)`, which fixes its patch projection.
+
+    Args:
+        backbone: The encoder, maps images to features `(n, d)` or `(n, d, 1, 1)`.
+        vit: Heads as for a ViT (three layers, the predictor ends in BatchNorm) instead of a ResNet (two, it does not).
+        width: d; None measures it.
+        hidden: Width of the heads' hidden layers.
+        dim: Width of the space in which views are compared.
+        momentum: Of the key encoder at the beginning; it rises to 1 along a cosine.
+        temperature: τ, above 0; None takes the paper's, 1 for a ResNet and 0.2 for a ViT.
+
+    Raises:
+        ValueError: An argument is out of range, or the width cannot be measured.
+
+    Example:
+        >>> encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        >>> model = MoCoV3(encoder, hidden=32, dim=16)
+        >>> import torch
+        >>> model(torch.rand(2, 4, 3, 32, 32)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        vit: bool = False,
+        width: int | None = None,
+        hidden: int = 4096,
+        dim: int = 256,
+        momentum: float = 0.99,
+        temperature: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_momentum(momentum)
+        width = feature_width(backbone) if width is None else width
+        self.backbone = backbone
+        self.projector = mlp(width, *[hidden] * (2 if vit else 1), dim, bias=False, last_norm="plain")
+        self.predictor = mlp(dim, hidden, dim, bias=False, last_norm="plain" if vit else None)
+        self.key_encoder = MomentumEncoder(self._encoder())
+        self.momentum = momentum
+        self.loss = InfoNCELoss((0.2 if vit else 1.0) if temperature is None else temperature)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """2τ times the sum of both directions' InfoNCE, views `(n, c, h, w)`, as in the paper's pseudo-code."""
+        x0, x1 = two_views(views, images=2 if self.training else 1)
+        q0, q1 = (self.predictor(self.projector(self.embed(x))) for x in (x0, x1))  # (n, dim)
+        k0, k1 = self.key_encoder(x0), self.key_encoder(x1)  # (n, dim), no gradient
+        loss: Tensor = self.loss(q0, k1) + self.loss(q1, k0)
+        return 2 * self.loss.temperature * loss
+
+    def after_step(self, progress: float) -> None:
+        """Let the key encoder follow; the official code does it at the start of the next forward, which is the same."""
+        super().after_step(progress)
+        if self.training:
+            self.key_encoder.update(self._encoder(), cosine(self.momentum, 1, progress))
+
+    def _encoder(self) -> nn.Sequential:
+        return nn.Sequential(self.backbone, nn.Flatten(), self.projector)

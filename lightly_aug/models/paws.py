@@ -1,0 +1,108 @@
+"""PAWS."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lightly_aug.loss import PAWSLoss
+from lightly_aug.models.backbones import feature_width
+from lightly_aug.models.base import SSLModel, embed_views, several_views
+from lightly_aug.models.heads import mlp
+
+__all__ = ["PAWS"]
+
+
+class PAWS(SSLModel):
+    """Views of an unlabelled image agree on its label, which they read off the labelled images of the batch.
+
+    Semi-Supervised Learning of Visual Features by Non-Parametrically Predicting View Assignments with Support Samples
+    (Assran et al. 2021, arXiv 2104.13963). A batch holds both kinds: `targets` is -1 for the images without a label, as
+    torchvision's STL10 and scikit-learn have it, and those with one are the support. Every class should be in every
+    batch. BatchNorm sees all views of one size, of both kinds, as one batch.
+
+    Args:
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, of any of the views' sizes.
+        classes: C, how many labels there are.
+        width: d; None measures it.
+        hidden: Width of the projector's hidden layers (128 on CIFAR-10).
+        dim: Width of its output (128 on CIFAR-10).
+        predictor: Whether the anchors have a predictor (not on CIFAR-10).
+        support_views: How many views of a labelled image are support, 1 or 2 (2 on CIFAR-10).
+        temperature: τ of the similarities, above 0.
+        sharpening: T of the targets, above 0.
+        smoothing: Of the labels, 0 to 1.
+
+    Raises:
+        ValueError: An argument is out of range, or the width cannot be measured.
+
+    Example:
+        >>> f = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        >>> model = PAWS(f, classes=2, hidden=32, dim=16)
+        >>> import torch
+        >>> views = [torch.rand(6, 3, side, side) for side in (32, 32, 16)]
+        >>> model(views, targets=torch.tensor([0, -1, 1, -1, -1, 0])).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        classes: int,
+        width: int | None = None,
+        hidden: int = 2048,
+        dim: int = 2048,
+        predictor: bool = True,
+        support_views: int = 1,
+        temperature: float = 0.1,
+        sharpening: float = 0.25,
+        smoothing: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if support_views not in (1, 2):
+            raise ValueError(f"support_views is {support_views}, it must be 1 or 2")
+        width = feature_width(backbone) if width is None else width
+        self.backbone = backbone
+        self.projector = mlp(width, hidden, hidden, dim)
+        self.predictor = (
+            nn.Sequential(nn.BatchNorm1d(dim), *mlp(dim, max(1, dim // 4), dim)) if predictor else nn.Identity()
+        )
+        self.support_views = support_views
+        self.loss = PAWSLoss(classes, temperature, sharpening, smoothing)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Cross entropy of views against the other view's label, and the mean entropy; `targets` `(n,)` are needed.
+
+        Two views of one size come first, any number of others may follow, each `(n, c, h, w)`.
+        """
+        several_views(views, alike=2)
+        labelled, unlabelled = _split(targets, len(views[0]))
+        supports = [x[labelled] for x in views[: self.support_views]]
+        anchors = [x[unlabelled] for x in views]
+        h = self.projector(embed_views(self.embed, [*supports, *anchors]))
+        z = self.predictor(h)
+        count, m = len(views), self.support_views * len(labelled)
+        assert targets is not None
+        loss: Tensor = self.loss(
+            z[m:].chunk(count),
+            h[m:].chunk(count)[:2],
+            z[:m],
+            h[:m],
+            targets[labelled.to(targets.device)].to(z.device).repeat(self.support_views),
+        )
+        return loss
+
+
+def _split(targets: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
+    """Rows with and without label."""
+    if targets is None or targets.shape != (n,):
+        came = "none" if targets is None else f"targets of shape {tuple(targets.shape)}"
+        raise ValueError(f"PAWS needs a label for each of {n} images, -1 where there is none, got {came}")
+    has = targets >= 0
+    labelled, unlabelled = has.nonzero()[:, 0], (~has).nonzero()[:, 0]
+    if not len(labelled) or not len(unlabelled):
+        raise ValueError(
+            f"PAWS needs images with and without label in every batch, got {len(labelled)} with and {len(unlabelled)} "
+            "without: let a batch sampler pick some of each"
+        )
+    return labelled, unlabelled

@@ -1,0 +1,103 @@
+"""SwAV."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightly_aug.distributed import rank, world_size
+from lightly_aug.loss import SwaVLoss
+from lightly_aug.loss.info_nce import dot, unit
+from lightly_aug.memory_bank import MemoryBank
+from lightly_aug.models.backbones import feature_width
+from lightly_aug.models.base import SSLModel, embed_views, several_views
+from lightly_aug.models.heads import mlp
+
+__all__ = ["SwaV"]
+
+
+class SwaV(SSLModel):
+    """Every view predicts to which prototypes the two large views of its image are assigned.
+
+    Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al. 2020, arXiv 2006.09882).
+    BatchNorm sees all views of one size as one batch. If the loss stays at ln(prototypes), take a smaller epsilon, or
+    freeze the prototypes for longer.
+
+    Args:
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, of any of the views' sizes.
+        width: d; None measures it.
+        hidden: Width of the projector's hidden layer.
+        dim: Width of the space in which views are compared.
+        prototypes: K, how many.
+        temperature: τ of the predictions, above 0.
+        epsilon: Regularisation of the assignments, above 0.
+        queue: How many past embeddings take part in the assignments, 0 for none: small batches need them, the paper
+            takes 3840 with batches of 256. They take part once the queue is full.
+        queue_from: From which progress on they do, 0 to 1 (the paper: epoch 15 of 200).
+        freeze: Until which progress the prototypes stay, 0 to 1 (the paper: one epoch). Under
+            `DistributedDataParallel` this needs `find_unused_parameters=True`.
+
+    Raises:
+        ValueError: An argument is out of range, or the width cannot be measured.
+
+    Example:
+        >>> f = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        >>> model = SwaV(f, hidden=32, dim=16, prototypes=10)
+        >>> model([torch.rand(4, 3, side, side) for side in (32, 32, 16, 16)]).shape
+        torch.Size([])
+    """
+
+    queues: Sequence[MemoryBank]
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        width: int | None = None,
+        hidden: int = 2048,
+        dim: int = 128,
+        prototypes: int = 3000,
+        temperature: float = 0.1,
+        epsilon: float = 0.05,
+        queue: int = 0,
+        queue_from: float = 0.0,
+        freeze: float = 0.0,
+    ) -> None:
+        super().__init__()
+        width = feature_width(backbone) if width is None else width
+        self.backbone = backbone
+        self.projector = mlp(width, hidden, dim)
+        self.prototypes = nn.Linear(dim, prototypes, bias=False)  # rows of unit length
+        self.queues = nn.ModuleList(MemoryBank(queue, dim) for _ in range(2 if queue else 0))  # type: ignore[assignment]
+        self.queue_from = queue_from
+        self.frozen_until = freeze
+        self.loss = SwaVLoss(temperature, epsilon)
+        self._normalize()
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """The swapped prediction of two views of one size and any number of others, each `(n, c, h, w)`."""
+        several_views(views, alike=2)
+        weight = self.prototypes.weight.detach() if self.progress < self.frozen_until else self.prototypes.weight
+        z = unit(self.projector(embed_views(self.embed, views)))  # (v n, dim)
+        scores = dot(z, weight).chunk(len(views))  # (n, K) each
+        queued, full = [], []
+        if self.progress >= self.queue_from:
+            for queue in self.queues:
+                keys, valid = queue.negatives()
+                own = slice(rank(), None, world_size())  # all ranks have the same queue: each brings a part of it
+                queued.append(dot(keys[own], weight.detach()))
+                full.append(valid.all().expand(len(queued[-1])))
+        loss: Tensor = self.loss(scores, queued or None, full or None)
+        for queue, embeddings in zip(self.queues, z.detach().chunk(len(views)), strict=False):
+            queue.update(embeddings)
+        return loss
+
+    def after_step(self, progress: float) -> None:
+        """Bring the prototypes back to unit length."""
+        super().after_step(progress)
+        if self.training:
+            self._normalize()
+
+    @torch.no_grad()
+    def _normalize(self) -> None:
+        self.prototypes.weight.copy_(unit(self.prototypes.weight))
