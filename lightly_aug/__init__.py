@@ -9,15 +9,18 @@ from lightly_aug.collate import (
     TextureCollateFunction,
 )
 from lightly_aug.images import ImageError
-from lightly_aug.invariances import Color, Shape, Texture, View
+from lightly_aug.invariances import Color, Shape, Shared, Texture, View
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.operations import (
     CenterCrop,
     ColorJitter,
+    Crop,
     Normalize,
+    RandomEqualize,
     RandomGaussianBlur,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomJigsawPatch,
     RandomResizedCrop,
     RandomRotation,
     RandomRotation90,
@@ -26,28 +29,54 @@ from lightly_aug.operations import (
     Resize,
 )
 from lightly_aug.prefetch import prefetch
-from lightly_aug.recipes import MoCoCollateFunction, SimCLRCollateFunction
+from lightly_aug.recipes import (
+    AMDIMCollateFunction,
+    BarlowTwinsCollateFunction,
+    BYOLCollateFunction,
+    CPCCollateFunction,
+    DINOCollateFunction,
+    LooCCollateFunction,
+    MoCoCollateFunction,
+    NNCLRCollateFunction,
+    PAWSCollateFunction,
+    PIRLCollateFunction,
+    SimCLRCollateFunction,
+    SimSiamCollateFunction,
+    SwaVCollateFunction,
+)
 from lightly_aug.samples import Indexed
 from lightly_aug.views import Views
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AMDIMCollateFunction",
+    "BYOLCollateFunction",
+    "BarlowTwinsCollateFunction",
     "BaseCollateFunction",
+    "CPCCollateFunction",
     "CenterCrop",
     "Color",
     "ColorCollateFunction",
     "ColorJitter",
+    "Crop",
+    "DINOCollateFunction",
     "ImageCollateFunction",
     "ImageError",
     "Indexed",
+    "LooCCollateFunction",
     "MemoryBank",
     "MoCoCollateFunction",
     "MultiViewCollateFunction",
+    "NNCLRCollateFunction",
     "Normalize",
+    "PAWSCollateFunction",
+    "PIRLCollateFunction",
+    "RandomEqualize",
     "RandomGaussianBlur",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomJigsawPatch",
     "RandomResizedCrop",
     "RandomRotation",
     "RandomRotation90",
@@ -56,7 +85,10 @@ __all__ = [
     "Resize",
     "Shape",
     "ShapeCollateFunction",
+    "Shared",
     "SimCLRCollateFunction",
+    "SimSiamCollateFunction",
+    "SwaVCollateFunction",
     "Texture",
     "TextureCollateFunction",
     "View",

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 try:
     import typer
@@ -27,19 +28,53 @@ from lightly_aug.collate import (
 )
 from lightly_aug.extras import extra
 from lightly_aug.images import ImageError, image_files
-from lightly_aug.recipes import MoCoCollateFunction, SimCLRCollateFunction
+from lightly_aug.recipes import (
+    AMDIMCollateFunction,
+    BarlowTwinsCollateFunction,
+    BYOLCollateFunction,
+    CPCCollateFunction,
+    DINOCollateFunction,
+    LooCCollateFunction,
+    MoCoCollateFunction,
+    NNCLRCollateFunction,
+    PAWSCollateFunction,
+    PIRLCollateFunction,
+    SimCLRCollateFunction,
+    SimSiamCollateFunction,
+    SwaVCollateFunction,
+)
 from lightly_aug.samples import Indexed
+
+if TYPE_CHECKING:
+    from lightly_aug.models import SSLModel
 
 __all__ = ["main"]
 
-COLLATES: dict[str, Callable[..., BaseCollateFunction]] = {
+COLLATES: dict[str, Callable[..., BaseCollateFunction]] = {  # by the size of the largest view
+    "amdim": AMDIMCollateFunction,
+    "barlow-twins": BarlowTwinsCollateFunction,
+    "byol": BYOLCollateFunction,
     "color": ColorCollateFunction,
+    "cpc": lambda size, **options: CPCCollateFunction(size, size // 4, size // 8, **options),
+    "dino": lambda size, **options: DINOCollateFunction(size, _part(size, 96), **options),
     "image": ImageCollateFunction,
+    "looc": LooCCollateFunction,
     "moco": MoCoCollateFunction,
+    "moco-v1": partial(MoCoCollateFunction, version=1),
+    "moco-v3": partial(MoCoCollateFunction, version=3),
+    "nnclr": NNCLRCollateFunction,
+    "paws": lambda size, **options: PAWSCollateFunction(size, _part(size, 96), **options),
+    "pirl": lambda size, **options: PIRLCollateFunction(size, _part(size, 64), _part(size, 255), **options),
     "shape": ShapeCollateFunction,
     "simclr": SimCLRCollateFunction,
+    "simsiam": SimSiamCollateFunction,
+    "swav": lambda size, **options: SwaVCollateFunction(size, _part(size, 96), **options),
     "texture": TextureCollateFunction,
 }
+TRAINED = (
+    *("barlow-twins", "byol", "dino", "looc", "moco", "moco-v1", "moco-v3", "nnclr", "pirl", "simclr", "simsiam"),
+    "swav",
+)
 
 app = typer.Typer(
     name="lightly-aug",
@@ -95,7 +130,7 @@ def views(
 @app.command(epilog="Example: `lightly-aug train photos --method moco --backbone resnet18 --size 96 --epochs 50`")
 def train(
     folder: Folder,
-    method: Annotated[str, typer.Option(help="moco or simclr.")] = "moco",
+    method: Annotated[str, typer.Option(help=f"{', '.join(TRAINED)}.")] = "moco",
     backbone: Annotated[str, typer.Option(help="resnet10, or any ResNet of torchvision.")] = "resnet18",
     size: Annotated[int, typer.Option(min=8, help="Side of the views in pixels.")] = 224,
     epochs: Annotated[int, typer.Option(min=1)] = 100,
@@ -110,12 +145,11 @@ def train(
     with extra("demo"):
         from safetensors.torch import save_model
 
-    from lightly_aug.models import MoCo, SimCLR
-    from lightly_aug.models.backbones import resnet
+    from lightly_aug.models import resnet
     from lightly_aug.train import fit, progress
 
-    if method not in ("moco", "simclr"):
-        raise ValueError(f"--method {method}: there are moco, simclr")
+    if method not in TRAINED:
+        raise ValueError(f"--method {method}: there are {', '.join(TRAINED)}")
     files = _files(folder)
     torch.manual_seed(seed)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -127,7 +161,7 @@ def train(
         Indexed(files), min(batch_size, len(files)), shuffle=True, drop_last=True, num_workers=workers,
         collate_fn=collate, pin_memory=target.type == "cuda", persistent_workers=workers > 0,
     )  # fmt: skip
-    model = MoCo(network, queue=min(65536, max(batch_size, len(files) // 8))) if method == "moco" else SimCLR(network)
+    model = _model(method, network, len(files), loader.batch_size or 1)
     with progress(f"{method} on {len(files)} images") as on_step:
         fit(model, loader, epochs=epochs, lr=lr, device=target, on_step=on_step)
     out.mkdir(parents=True, exist_ok=True)
@@ -172,6 +206,42 @@ def bench(
     console = Console()
     console.print(Markdown(run(out, method=method, batch=batch, rounds=rounds, seconds=seconds)))
     console.print(f"{out.with_suffix('.md')}, {out.with_suffix('.json')}")
+
+
+def _part(size: int, of_224: int) -> int:
+    """A size that the paper gives beside 224, where the large views have another size."""
+    return max(1, size * of_224 // 224)
+
+
+def _model(method: str, network: torch.nn.Module, images: int, batch: int) -> "SSLModel":
+    """A method with its paper's arguments, but for memories that do not outlive the dataset."""
+    from lightly_aug import models
+
+    def queue(size: int) -> int:
+        return min(size, max(batch, images // 8))
+
+    match method:
+        case "moco" | "moco-v1":
+            return models.MoCo(network, version=1 if method == "moco-v1" else 2, queue=queue(65536))
+        case "looc":
+            return models.LooC(network, queue=queue(16384))
+        case "nnclr":
+            return models.NNCLR(network, queue=queue(98304))
+        case "pirl":
+            return models.PIRL(network, images=images, negatives=min(32000, images))
+        case "barlow-twins":
+            return models.BarlowTwins(network)
+        case "byol":
+            return models.BYOL(network)
+        case "dino":
+            return models.DINO(network)
+        case "moco-v3":
+            return models.MoCoV3(network)
+        case "simsiam":
+            return models.SimSiam(network)
+        case "swav":
+            return models.SwaV(network)
+    return models.SimCLR(network)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from lightly_aug.draws import U64, uniforms
 from lightly_aug.engines import ENGINES, choose, load
 from lightly_aug.images import MODES, ImageError, Pixels, pack, to_array
 from lightly_aug.invariances import Color, Shape, Texture, View
-from lightly_aug.operations import CenterCrop, Interpolation, Normalize, Resize
+from lightly_aug.operations import CenterCrop, Floats, Interpolation, Normalize, Resize
 from lightly_aug.samples import take_images
 from lightly_aug.views import Views
 
@@ -81,6 +81,7 @@ class BaseCollateFunction:
                 raise TypeError(f"views must be a sequence of View, got a {type(view).__name__} in it")
         if not views:
             raise ValueError("views is empty, at least one View is needed")
+        _check_shared(views)
         if render not in ("auto", "late", "worker"):
             raise ValueError(f"render must be 'auto', 'late' or 'worker', got {render!r}")
         if engine not in ENGINES:
@@ -163,8 +164,11 @@ class BaseCollateFunction:
 
     def _draw(self, epoch: int, keys: U64, shapes: np.typing.NDArray[np.int64], names: list[str]) -> torch.Tensor:
         table = np.zeros((len(self.views), len(keys), max(len(view.columns) for view in self.views)), dtype=np.float32)
+        shared: dict[str, Floats] = {}
         for i, view in enumerate(self.views):
             u = uniforms(self.seed, epoch, keys, i, view.uniforms)
+            for name, columns in view.shared:
+                u[:, columns] = shared.setdefault(name, u[:, columns])
             drawn, height, width = view.draw(u, shapes[:, 1], shapes[:, 2])
             other = int(((height != height[0]) | (width != width[0])).argmax())
             if other:
@@ -185,6 +189,19 @@ class BaseCollateFunction:
         lines = [f"{type(self).__name__}({len(self.views)} views, {options})"]
         lines += [f"  {i}: {view!r}" for i, view in enumerate(self.views)]
         return "\n".join(lines)
+
+
+def _check_shared(views: Sequence[View]) -> None:
+    first: dict[str, tuple[int, int]] = {}
+    for i, view in enumerate(views):
+        for name, columns in view.shared:
+            j, count = first.setdefault(name, (i, len(columns)))
+            if count != len(columns):
+                raise ValueError(
+                    f"{name!r} is shared by views {j} and {i}, but draws {count} numbers in view {j} and "
+                    f"{len(columns)} in view {i}: share the same items, or take another name. "
+                    f"View {j}: {views[j]!r}; view {i}: {view!r}"
+                )
 
 
 class MultiViewCollateFunction(BaseCollateFunction):

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from lightly_aug.operations import (
-    CenterCrop,
+    Border,
     ColorJitter,
+    Convention,
     Floats,
     GeometricOperation,
     Interpolation,
@@ -26,9 +27,10 @@ from lightly_aug.operations import (
     RandomSolarize,
     RandomVerticalFlip,
     Resize,
+    Window,
 )
 
-__all__ = ["Color", "Shape", "Texture", "View"]
+__all__ = ["Color", "Shape", "Shared", "Texture", "View"]
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,15 @@ class Texture:
         blur: probability of a Gaussian blur.
         sigma: range of its standard deviation, in pixels of the view.
         solarize: probability of a solarization.
-        threshold: values from here on are inverted.
+        threshold: values from here on are inverted; a range, to draw it from.
+        border: what the blur sees outside the view, "reflect" or "zeros", see `RandomGaussianBlur`.
     """
 
     blur: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
-    threshold: float = 0.5
+    threshold: float | tuple[float, float] = 0.5
+    border: Border = "reflect"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -89,7 +93,7 @@ class Texture:
     @property
     def operations(self) -> tuple[Operation, ...]:
         """Those that can happen, in order."""
-        both = RandomGaussianBlur(self.sigma, self.blur), RandomSolarize(self.threshold, self.solarize)
+        both = RandomGaussianBlur(self.sigma, self.blur, self.border), RandomSolarize(self.threshold, self.solarize)
         return tuple(operation for operation in both if operation.p > 0)
 
 
@@ -104,6 +108,7 @@ class Color:
         hue: range of the shift in turns, or h for (-h, h).
         jitter: probability that the four happen.
         grayscale: probability that the colours are dropped.
+        convention: of the jitter, "torchvision" or "tensorflow", see `ColorJitter`.
     """
 
     brightness: float | tuple[float, float] = 0.4
@@ -112,6 +117,7 @@ class Color:
     hue: float | tuple[float, float] = 0.1
     jitter: float = 0.8
     grayscale: float = 0.2
+    convention: Convention = "torchvision"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -119,7 +125,7 @@ class Color:
     @property
     def operations(self) -> tuple[Operation, ...]:
         """Those that can happen, in order."""
-        jitter = ColorJitter(self.brightness, self.contrast, self.saturation, self.hue, self.jitter)
+        jitter = ColorJitter(self.brightness, self.contrast, self.saturation, self.hue, self.jitter, self.convention)
         both = jitter, RandomGrayscale(self.grayscale)
         return tuple(operation for operation in both if operation.p > 0)
 
@@ -132,17 +138,67 @@ def _check(group: Shape | Texture | Color) -> None:
         raise ValueError(f"{type(group).__name__}: {error}") from None
 
 
+Item = Shape | Texture | Color | Operation | nn.Module
+
+
+class Shared:
+    """Items of a view that draw what the items of the same name draw in the other views of a collate function.
+
+    Image by image they use the same random numbers: those of the first view in which the name stands. So a flip that
+    is shared happens in all of these views or in none; what else they do stays independent. The items of one name need
+    as many numbers in every view, and do best to come after the same operations, since a crop depends on the size of
+    what it crops.
+
+    Args:
+        name: what the views have in common.
+        *items: as in `View`.
+
+    Raises:
+        TypeError: an item that a view does not take; a name that is no string.
+        ValueError: there are no items.
+
+    Example:
+        >>> View(Shared("flip", RandomHorizontalFlip()), RandomGrayscale())
+        View(Shared('flip', RandomHorizontalFlip(p=0.5)) → RandomGrayscale(p=0.1))
+    """
+
+    def __init__(self, name: str, *items: Item) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"Shared: the name, which comes first, must be a string, got {name!r}")
+        if not items:
+            raise ValueError(f"Shared: {name!r} has nothing to share, name some items behind it")
+        self.name = name
+        self.operations = tuple(operation for item in items for operation in _operations(item))
+
+    @property
+    def uniforms(self) -> int:
+        """How many uniform numbers of one image's draw are shared."""
+        return sum(operation.uniforms for operation in self.operations)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shared) and (self.name, self.operations) == (other.name, other.operations)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.operations))
+
+    def __repr__(self) -> str:
+        return f"Shared({', '.join(map(repr, (self.name, *self.operations)))})"
+
+
 class View:
     """What happens to an image on the way to one view of it: invariances and operations, in order.
 
     Args:
         items: `Shape`, `Texture`, `Color`, single operations, and modules of `kornia.augmentation`, which run as
-            they are at their place in the order (they must keep the size of the image). None is passed over.
+            they are at their place in the order (they must keep the size of the image); any of them `Shared`. None is
+            passed over.
         dtype: floating dtype of the view.
 
     Attributes:
+        items: all of it as operations, some of them `Shared`; a `View` of them is equal to this one.
         operations: all of it as operations.
         columns: names of the numbers that one view of one image is made with.
+        shared: for each `Shared` its name and which of the uniform numbers it has in common with other views.
         dtype: floating dtype of the view.
 
     Raises:
@@ -155,10 +211,17 @@ class View:
 interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normalize(mean=(0.5,), std=(0.5,)))
     """
 
-    def __init__(
-        self, *items: Shape | Texture | Color | Operation | nn.Module | None, dtype: torch.dtype = torch.float32
-    ) -> None:
-        self.operations = tuple(operation for item in items if item is not None for operation in _operations(item))
+    def __init__(self, *items: Item | Shared | None, dtype: torch.dtype = torch.float32) -> None:
+        self.items: tuple[Operation | Shared, ...] = tuple(
+            step
+            for item in items
+            if item is not None
+            for step in ((item,) if isinstance(item, Shared) else _operations(item))
+        )
+        self.operations = tuple(
+            operation for step in self.items for operation in (step.operations if isinstance(step, Shared) else (step,))
+        )
+        self.shared = self._find_shared()
         if not dtype.is_floating_point:
             raise ValueError(f"View: dtype must be a floating dtype, got {dtype}")
         self.dtype = dtype
@@ -172,6 +235,16 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
             names += [f"{kind}{number}.{column}" for column in operation.columns]
         self.columns = tuple(names)
 
+    def _find_shared(self) -> tuple[tuple[str, range], ...]:
+        found, used = dict[str, range](), 0
+        for step in self.items:
+            if isinstance(step, Shared):
+                if step.name in found:
+                    raise ValueError(f"View: {step.name!r} is shared twice in one view, give one of them another name")
+                found[step.name] = range(used, used + step.uniforms)
+            used += step.uniforms
+        return tuple(found.items())
+
     def _check_order(self) -> None:
         normalized: Operation | None = None
         size: int | tuple[int, int] | None = None
@@ -181,7 +254,7 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
                 raise ValueError(f"View: {operation!r} works on values in [0, 1], move it in front of {normalized!r}")
             if isinstance(operation, Normalize):
                 normalized = operation
-            if isinstance(operation, RandomResizedCrop | Resize | CenterCrop):
+            if isinstance(operation, RandomResizedCrop | Resize | Window):
                 size, turned = operation.size, False
             turned = turned or isinstance(operation, RandomRotation90)
         if turned and isinstance(size, tuple) and size[0] != size[1]:
@@ -234,13 +307,13 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
         return total
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, View) and (self.operations, self.dtype) == (other.operations, other.dtype)
+        return isinstance(other, View) and (self.items, self.dtype) == (other.items, other.dtype)
 
     def __hash__(self) -> int:
-        return hash((self.operations, self.dtype))
+        return hash((self.items, self.dtype))
 
     def __repr__(self) -> str:
-        steps = " → ".join(map(repr, self.operations))
+        steps = " → ".join(map(repr, self.items))
         dtype = "" if self.dtype == torch.float32 else f"{', ' * bool(steps)}dtype={self.dtype}"
         return f"View({steps}{dtype})"
 
@@ -253,6 +326,6 @@ def _operations(item: object) -> tuple[Operation, ...]:
     if isinstance(item, nn.Module) and any(c.__module__.startswith("kornia.augmentation.") for c in type(item).__mro__):
         return (KorniaModule(item),)
     raise TypeError(
-        f"View: got {type(item).__module__}.{type(item).__qualname__}, wants Shape, Texture, Color, "
+        f"View: got {type(item).__module__}.{type(item).__qualname__}, wants Shape, Texture, Color, Shared, "
         "an operation of lightly_aug or a module of kornia.augmentation"
     )

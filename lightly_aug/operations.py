@@ -20,24 +20,30 @@ from torch import nn
 __all__ = [
     "CenterCrop",
     "ColorJitter",
+    "Crop",
     "GeometricOperation",
     "KorniaModule",
     "Normalize",
     "Operation",
+    "RandomEqualize",
     "RandomGaussianBlur",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomJigsawPatch",
     "RandomResizedCrop",
     "RandomRotation",
     "RandomRotation90",
     "RandomSolarize",
     "RandomVerticalFlip",
     "Resize",
+    "Window",
 ]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Interpolation = Literal["bilinear", "bicubic"]
+Convention = Literal["torchvision", "tensorflow"]
+Border = Literal["reflect", "zeros"]
 
 JITTER_ORDERS: Final = tuple(permutations(("brightness", "contrast", "saturation", "hue")))
 """The 24 orders in which `ColorJitter` can apply its four parts; its column `order` is an index into them."""
@@ -286,8 +292,29 @@ class Resize(GeometricOperation):
         return _scaling(out_w / width, out_h / height)
 
 
+class Window(GeometricOperation):
+    """An operation that cuts a window of one size out of the image. What of it lies outside is zero.
+
+    Attributes:
+        size: (height, width) of the window, in pixels.
+    """
+
+    size: int | tuple[int, int]
+
+    @abstractmethod
+    def offset(self, height: Ints, width: Ints, drawn: Floats) -> tuple[Ints, Ints]:
+        """The (tops, lefts) of the windows in n images, negative where they begin outside."""
+
+    def output_size(self, height: Ints, width: Ints, drawn: Floats) -> tuple[Ints, Ints]:
+        return _full_size(self.size, height)
+
+    def matrix(self, height: Ints, width: Ints, drawn: Floats) -> Floats:
+        top, left = self.offset(height, width, drawn)
+        return _translation(-left, -top)
+
+
 @dataclass(frozen=True)
-class CenterCrop(GeometricOperation):
+class CenterCrop(Window):
     """Cut out the centre: `torchvision.transforms.v2.CenterCrop`. A side that is too small is padded with zeros.
 
     Args:
@@ -302,21 +329,95 @@ class CenterCrop(GeometricOperation):
     def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
         return u
 
-    def output_size(self, height: Ints, width: Ints, drawn: Floats) -> tuple[Ints, Ints]:
-        return _full_size(self.size, height)
-
-    def offset(self, height: Ints, width: Ints) -> tuple[Ints, Ints]:
-        """(top, left) of the crop in the image, negative where the image is padded."""
-
+    def offset(self, height: Ints, width: Ints, drawn: Floats) -> tuple[Ints, Ints]:
         def one(crop: int, side: Ints) -> Ints:
             return np.where(crop > side, -((crop - side) // 2), np.rint((side - crop) / 2)).astype(np.int64)
 
         assert isinstance(self.size, tuple)
         return one(self.size[0], height), one(self.size[1], width)
 
-    def matrix(self, height: Ints, width: Ints, drawn: Floats) -> Floats:
-        top, left = self.offset(height, width)
-        return _translation(-left, -top)
+
+@dataclass(frozen=True)
+class Crop(Window):
+    """Cut out a window at a fixed place: `torchvision.transforms.v2.functional.crop`. Outside the image is zero.
+
+    Args:
+        size: output side, or (height, width), in pixels.
+        top: the first row, in pixels of the image; it may lie outside.
+        left: the first column, likewise.
+    """
+
+    size: int | tuple[int, int]
+    top: int
+    left: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _pair(self, "size", self.size))
+        for name in ("top", "left"):
+            object.__setattr__(self, name, _integer(self, name, getattr(self, name)))
+
+    def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
+        return u
+
+    def offset(self, height: Ints, width: Ints, drawn: Floats) -> tuple[Ints, Ints]:
+        return np.full_like(height, self.top), np.full_like(width, self.left)
+
+
+@dataclass(frozen=True)
+class RandomJigsawPatch(Window):
+    """Cut a patch out of one cell of a grid, as for the jigsaws of PIRL (Misra and van der Maaten 2019, 1912.01991).
+
+    The image is cut into `grid` x `grid` cells of side // grid pixels (what remains at the right and at the bottom is
+    not used), and the cells are dealt out at random to the numbers 0 to grid**2 - 1. The patch lies anywhere in its
+    cell, all places equally likely. A cell that is smaller than the patch has it about its centre; what lies around
+    the cell then shows, and zeros outside the image.
+
+    Under one `Shared` name views of the numbers 0 to grid**2 - 1 show every cell once, each at a place of its own.
+
+    Args:
+        size: side of the patch, or (height, width), in pixels.
+        number: which of the cells dealt out is this one's, 0 to grid**2 - 1.
+        grid: cells along either side, >= 1.
+    """
+
+    size: int | tuple[int, int]
+    number: int
+    grid: int = 3
+
+    columns: ClassVar[tuple[str, ...]] = ("top", "left", "cell")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _pair(self, "size", self.size))
+        for name in ("grid", "number"):
+            object.__setattr__(self, name, _integer(self, name, getattr(self, name)))
+        if self.grid < 1:
+            raise ValueError(f"RandomJigsawPatch: grid must be at least 1, got {self.grid}")
+        if not 0 <= self.number < self.grid**2:
+            cells = self.grid**2
+            raise ValueError(
+                f"RandomJigsawPatch: number must lie in [0, {cells}), there are {cells} cells, got {self.number}"
+            )
+
+    @property
+    def uniforms(self) -> int:  # type: ignore[override]
+        return 3 * self.grid**2  # the deal, then a place for each number: views that share them differ in theirs
+
+    def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
+        assert isinstance(self.size, tuple)
+        count = self.grid**2
+        cell = u[:, :count].argsort(axis=1, kind="stable")[:, self.number]
+        place = u[:, count + 2 * self.number :]
+
+        def one(crop: int, side: Ints, at: Ints, u: Floats) -> Ints:
+            room = side // self.grid - crop
+            return side // self.grid * at + np.where(room < 0, -(-room // 2), np.floor(u * (room + 1)))
+
+        top = one(self.size[0], height, cell // self.grid, place[:, 0])
+        left = one(self.size[1], width, cell % self.grid, place[:, 1])
+        return np.stack([top, left, cell], axis=1)
+
+    def offset(self, height: Ints, width: Ints, drawn: Floats) -> tuple[Ints, Ints]:
+        return drawn[:, 0].astype(np.int64), drawn[:, 1].astype(np.int64)
 
 
 # --- colour -----------------------------------------------------------------------------------------------------
@@ -327,7 +428,9 @@ class ColorJitter(Operation):
     """With probability `p` change brightness, contrast, saturation and hue: `torchvision.transforms.v2.ColorJitter`.
 
     Multiplicative brightness, contrast about the mean gray of the running view, saturation about each pixel's
-    gray, hue in HSV; in a random order for every image, each clamped to [0, 1].
+    gray, hue in HSV; in a random order for every image, each clamped to [0, 1]. The convention "tensorflow" is that of
+    the code of SimCLR, version 1, and BYOL: brightness adds the factor - 1, contrast is about the mean of each
+    channel, saturation multiplies S in HSV; the rest is the same. It is left to the reference engine.
 
     Args:
         brightness: range of the factor, >= 0; one number b means (max(0, 1 - b), 1 + b).
@@ -335,6 +438,7 @@ class ColorJitter(Operation):
         saturation: likewise; other than 0 it needs RGB.
         hue: range of the shift in turns within [-0.5, 0.5]; one number h means (-h, h); other than 0 it needs RGB.
         p: probability; torchvision writes it `RandomApply([ColorJitter(...)], p)`.
+        convention: "torchvision" or "tensorflow".
     """
 
     brightness: float | tuple[float, float] = 0.0
@@ -342,6 +446,7 @@ class ColorJitter(Operation):
     saturation: float | tuple[float, float] = 0.0
     hue: float | tuple[float, float] = 0.0
     p: float = 1.0
+    convention: Convention = "torchvision"
 
     columns: ClassVar[tuple[str, ...]] = ("applied", "brightness", "contrast", "saturation", "hue", "order")
     uniforms: ClassVar[int] = 6
@@ -354,6 +459,7 @@ class ColorJitter(Operation):
         for name in ("brightness", "contrast", "saturation", "hue"):
             self._ranges(name)
         _probability(self, self.p)
+        _choice(self, "convention", self.convention, ("torchvision", "tensorflow"))
 
     def _ranges(self, name: str) -> tuple[float, float]:
         value = getattr(self, name)
@@ -369,7 +475,8 @@ class ColorJitter(Operation):
     def channels(self) -> tuple[int, ...] | None:
         if self._ranges("saturation") != (1.0, 1.0) or self._ranges("hue") != (0.0, 0.0):
             return (3,)
-        return (1, 3) if self._ranges("contrast") != (1.0, 1.0) else None
+        grays = self._ranges("contrast") != (1.0, 1.0) and self.convention == "torchvision"
+        return (1, 3) if grays else None
 
     def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
         applied = _applied(u, self.p)[:, 0] > 0
@@ -399,40 +506,13 @@ class RandomGrayscale(Operation):
         return _applied(u, self.p)
 
 
-# --- texture ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class RandomGaussianBlur(Operation):
-    """Blur with a Gaussian, with probability `p`; the border is reflected.
+class RandomEqualize(Operation):
+    """Flatten the histogram of each channel, with probability `p`: `PIL.ImageOps.equalize`.
 
-    The kernel ends int(4 * sigma + 0.5) pixels from its centre, as `scipy.ndimage.gaussian_filter`'s does (what is
-    cut off weighs less than 1e-4).
-
-    Args:
-        sigma: range of the standard deviation in pixels of the view, 0 < low <= high.
-        p: probability.
+    It sees 256 levels, to which values are rounded, and it leaves 256. It is left to the reference engine.
     """
 
-    sigma: tuple[float, float] = (0.1, 2.0)
-    p: float = 0.5
-
-    columns: ClassVar[tuple[str, ...]] = ("sigma",)
-    uniforms: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        _interval(self, "sigma", self.sigma, 0, math.inf, open_low=True)
-        _probability(self, self.p)
-
-    def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
-        return _applied(u, self.p) * _between(u[:, 1:], self.sigma)
-
-
-@dataclass(frozen=True)
-class RandomSolarize(Operation):
-    """Invert every value that is at least `threshold` (in [0, 1]), with probability `p`."""
-
-    threshold: float = 0.5
     p: float = 0.5
 
     columns: ClassVar[tuple[str, ...]] = ("applied",)
@@ -443,11 +523,74 @@ class RandomSolarize(Operation):
         return True
 
     def __post_init__(self) -> None:
-        _interval(self, "threshold", (self.threshold, self.threshold), 0, 1)
         _probability(self, self.p)
 
     def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
         return _applied(u, self.p)
+
+
+# --- texture ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RandomGaussianBlur(Operation):
+    """Blur with a Gaussian, with probability `p`.
+
+    The kernel ends int(4 * sigma + 0.5) pixels from its centre, as `scipy.ndimage.gaussian_filter`'s does (what is
+    cut off weighs less than 1e-4).
+
+    Args:
+        sigma: range of the standard deviation in pixels of the view, 0 < low <= high.
+        p: probability.
+        border: what lies outside: "reflect" mirrors the view about its outermost pixels, as torchvision; "zeros"
+            darkens the border, as the code of SimCLR and BYOL does, and is left to the reference engine.
+    """
+
+    sigma: tuple[float, float] = (0.1, 2.0)
+    p: float = 0.5
+    border: Border = "reflect"
+
+    columns: ClassVar[tuple[str, ...]] = ("sigma",)
+    uniforms: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        _interval(self, "sigma", self.sigma, 0, math.inf, open_low=True)
+        _probability(self, self.p)
+        _choice(self, "border", self.border, ("reflect", "zeros"))
+
+    def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
+        return _applied(u, self.p) * _between(u[:, 1:], self.sigma)
+
+
+@dataclass(frozen=True)
+class RandomSolarize(Operation):
+    """Invert every value that is at least the threshold, with probability `p`.
+
+    Args:
+        threshold: in [0, 1], or a range that it is drawn from for every image.
+        p: probability.
+    """
+
+    threshold: float | tuple[float, float] = 0.5
+    p: float = 0.5
+
+    columns: ClassVar[tuple[str, ...]] = ("applied", "threshold")
+    uniforms: ClassVar[int] = 2
+
+    @property
+    def needs_unit_range(self) -> bool:
+        return True
+
+    def __post_init__(self) -> None:
+        _interval(self, "threshold", self._range, 0, 1)
+        _probability(self, self.p)
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        return self.threshold if isinstance(self.threshold, Sequence) else (self.threshold, self.threshold)
+
+    def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
+        return np.concatenate([_applied(u, self.p), _between(u[:, 1:], self._range)], axis=1)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------
@@ -552,6 +695,12 @@ def _pair(operation: Operation, name: str, value: int | tuple[int, int]) -> tupl
     if len(pair) != 2 or not all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in pair):
         raise ValueError(f"{type(operation).__name__}: {name} must be one or two integers > 0, got {value!r}")
     return int(pair[0]), int(pair[1])
+
+
+def _integer(operation: Operation, name: str, value: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{type(operation).__name__}: {name} must be an integer, got {value!r}")
+    return int(value)
 
 
 def _interval(

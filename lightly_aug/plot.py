@@ -127,7 +127,16 @@ class _Grid:
 
 
 def _before_normalizing(view: View) -> View:
-    return View(*(o for o in view.operations if not isinstance(o, Normalize)), dtype=view.dtype)
+    return View(*(item for item in view.items if not isinstance(item, Normalize)), dtype=view.dtype)
+
+
+_NAMES = {
+    "RandomHorizontalFlip": "flip",
+    "RandomVerticalFlip": "vertical flip",
+    "RandomGrayscale": "gray",
+    "RandomSolarize": "solarize",
+    "RandomEqualize": "equalize",
+}
 
 
 def _caption(drawn: dict[str, float]) -> str:
@@ -137,13 +146,10 @@ def _caption(drawn: dict[str, float]) -> str:
         match name.split("."):
             case ["RandomResizedCrop", "height"]:
                 words.append(f"crop {drawn['RandomResizedCrop.width']:.0f} × {value:.0f}")
-            case ["RandomHorizontalFlip" | "RandomVerticalFlip" | "RandomGrayscale" | "RandomSolarize", _] if value:
-                names = {
-                    "RandomHorizontalFlip": "flip",
-                    "RandomVerticalFlip": "vertical flip",
-                    "RandomGrayscale": "gray",
-                }
-                words.append(names.get(name.split(".")[0], "solarize"))
+            case [kind, "applied"] if value and kind in _NAMES:
+                words.append(_NAMES[kind])
+            case ["RandomJigsawPatch", "cell"]:
+                words.append(f"cell {value:.0f}")
             case ["RandomRotation90" | "RandomRotation", _] if value:
                 words.append(f"turn {value * (90 if 'turns' in name else 1):.0f}°")
             case ["ColorJitter", "order"] if drawn["ColorJitter.applied"]:

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from lightly_aug import (
     CenterCrop,
     ColorJitter,
+    Crop,
     Indexed,
     MultiViewCollateFunction,
     Normalize,
     RandomGaussianBlur,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomJigsawPatch,
     RandomResizedCrop,
     RandomRotation,
     RandomRotation90,
@@ -78,15 +80,30 @@ def crops(interpolations: tuple[str, ...] = ("bilinear", "bicubic")) -> st.Searc
 half = st.just(0.5)
 turns = st.builds(RandomRotation, degrees=st.sampled_from([10, 180, (30, 60)]), p=half)
 exact = st.sampled_from([RandomHorizontalFlip(0.5), RandomVerticalFlip(0.5), RandomRotation90(0.7)])
-blurs = st.builds(RandomGaussianBlur, sigma=st.sampled_from([(0.1, 2.0), (0.01, 0.3), (3.0, 5.0)]), p=half)
-colours = st.sampled_from([ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.7), RandomGrayscale(0.4), RandomSolarize(0.5, 0.4)])
+blurs = st.builds(
+    RandomGaussianBlur,
+    sigma=st.sampled_from([(0.1, 2.0), (0.01, 0.3), (3.0, 5.0)]),
+    p=half,
+    border=st.sampled_from(["reflect", "reflect", "zeros"]),
+)
+jitter = ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.7)
+tensorflow = ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.7, convention="tensorflow")
+colours = st.sampled_from([jitter, tensorflow, RandomGrayscale(0.4), RandomSolarize(0.5, 0.4)])
 resizes = st.sampled_from([CenterCrop(19), CenterCrop((40, 11)), Resize((13, 22)), Resize(9), Resize(50)])
+places = st.integers(-20, 40)
+
+
+def windows() -> st.SearchStrategy[Crop | RandomJigsawPatch]:
+    """Windows of any size, in the image, half outside and outside."""
+    sizes = st.tuples(st.integers(1, 32), st.integers(1, 32))
+    patches = st.builds(RandomJigsawPatch, size=sizes, number=st.integers(0, 3), grid=st.sampled_from([2, 3]))
+    return st.one_of(st.builds(Crop, size=sizes, top=places, left=places), patches)
 
 
 @st.composite
 def recipes(draw: st.DrawFn) -> list[Operation]:
     """Operations on RGB images in any order that ends in a size of 16x16."""
-    before = draw(st.lists(st.one_of(exact, turns, resizes, crops(), blurs, colours), max_size=3))
+    before = draw(st.lists(st.one_of(exact, turns, resizes, windows(), crops(), blurs, colours), max_size=3))
     after = draw(st.lists(st.one_of(exact, turns, blurs, colours), max_size=3))
     before = [op for op in before if not isinstance(op, RandomRotation90)]
     normalize = draw(st.sampled_from([[], [Normalize(0.5, 0.25)]]))

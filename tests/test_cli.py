@@ -54,7 +54,7 @@ def test_train_saves_a_backbone_that_loads(tmp_path: Path) -> None:
     [
         (["views", "nowhere"], "no folder nowhere"),
         (["views", "{empty}"], "holds no images"),
-        (["views", "{photos}", "--method", "byol2"], "--method byol2: there are color, image, moco"),
+        (["views", "{photos}", "--method", "byol2"], "--method byol2: there are amdim, barlow-twins, byol, color"),
         (["views", "{broken}"], "broken.jpg"),
         (["train", "{broken}", "--epochs", "1", "--device", "cpu", "--size", "16", "--workers", "1"], "broken.jpg"),
         (["train", "{photos}", "--backbone", "resnet19"], "resnet19"),

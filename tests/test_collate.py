@@ -25,15 +25,18 @@ from lightly_aug import (
     Color,
     ColorCollateFunction,
     ColorJitter,
+    Crop,
     ImageCollateFunction,
     ImageError,
     Indexed,
     MoCoCollateFunction,
     MultiViewCollateFunction,
     Normalize,
+    RandomEqualize,
     RandomGaussianBlur,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomJigsawPatch,
     RandomResizedCrop,
     RandomRotation,
     RandomRotation90,
@@ -42,6 +45,7 @@ from lightly_aug import (
     Resize,
     Shape,
     ShapeCollateFunction,
+    Shared,
     SimCLRCollateFunction,
     Texture,
     TextureCollateFunction,
@@ -274,7 +278,7 @@ def test_views_of_different_sizes_are_named() -> None:
         (lambda: SimCLRCollateFunction(seed=1.5), TypeError, "float"),
         (lambda: SimCLRCollateFunction(seed="1"), TypeError, "str"),
         (lambda: SimCLRCollateFunction(0), ValueError, "RandomResizedCrop: size .* 0"),
-        (lambda: MoCoCollateFunction(version=3), ValueError, "version must be 1 or 2, got 3"),  # type: ignore[arg-type]
+        (lambda: MoCoCollateFunction(version=4), ValueError, "version must be 1, 2 or 3, got 4"),  # type: ignore[arg-type]
         (lambda: SimCLRCollateFunction().set_epoch(-1), ValueError, "epoch must be between 0 and .* got -1"),
     ],
 )
@@ -556,8 +560,10 @@ def test_draws_are_the_table_by_name(views: Views) -> None:
 EVERYTHING: list[Any] = [
     *(RandomResizedCrop(9, (0.1, 0.9), (0.5, 2), "bicubic", False), RandomHorizontalFlip(0.11)),
     *(RandomVerticalFlip(0.12), RandomRotation90(0.13), RandomRotation((3, 4), 0.14), Resize(9), CenterCrop((7, 8))),
-    *(ColorJitter(0.1, 0.2, (0.3, 0.4), 0.5, 0.15), RandomGrayscale(0.16), RandomGaussianBlur((0.5, 0.6), 0.17)),
-    *(RandomSolarize(0.7, 0.18), K.RandomPlasmaShadow(p=0.19), Normalize((1, 2, 3), 0.8)),
+    *(Crop((5, 6), -1, 2), RandomJigsawPatch((2, 3), 3, 2)),
+    *(ColorJitter(0.1, 0.2, (0.3, 0.4), 0.5, 0.15), RandomGrayscale(0.16)),
+    *(RandomGaussianBlur((0.5, 0.6), 0.17, "zeros"), RandomSolarize((0.6, 0.7), 0.18), RandomEqualize(0.19)),
+    *(K.RandomPlasmaShadow(p=0.19), Normalize((1, 2, 3), 0.8)),
 ]
 
 
@@ -572,9 +578,11 @@ def test_repr_shows_every_argument_and_the_plan(of_views: bool) -> None:
         "RandomHorizontalFlip(p=0.11) → RandomVerticalFlip(p=0.12) → RandomRotation90(p=0.13) → ",
         "RandomRotation(degrees=(3, 4), p=0.14) → Resize(size=9, interpolation='bilinear', antialias=True) → ",
         "CenterCrop(size=(7, 8)) → ",
-        "ColorJitter(brightness=0.1, contrast=0.2, saturation=(0.3, 0.4), hue=0.5, p=0.15) → ",
-        "RandomGrayscale(p=0.16) → RandomGaussianBlur(sigma=(0.5, 0.6), p=0.17) → ",
-        "RandomSolarize(threshold=0.7, p=0.18) → RandomPlasmaShadow(",
+        "Crop(size=(5, 6), top=-1, left=2) → RandomJigsawPatch(size=(2, 3), number=3, grid=2) → ",
+        "ColorJitter(brightness=0.1, contrast=0.2, saturation=(0.3, 0.4), hue=0.5, p=0.15, ",
+        "convention='torchvision') → RandomGrayscale(p=0.16) → ",
+        "RandomGaussianBlur(sigma=(0.5, 0.6), p=0.17, border='zeros') → ",
+        "RandomSolarize(threshold=(0.6, 0.7), p=0.18) → RandomEqualize(p=0.19) → RandomPlasmaShadow(",
         "Normalize(mean=(1.0, 2.0, 3.0), std=(0.8,)))",
         "  1: View(dtype=torch.float16)",
     ):
@@ -603,6 +611,10 @@ def test_collate_functions_are_pickled_and_copied_whole(again: Callable[[Any], A
 def test_views_are_compared_by_what_they_do() -> None:
     assert View(Shape(8)) == View(RandomResizedCrop(8), RandomHorizontalFlip())
     assert len({View(Shape(8)), View(Shape(8)), View(Shape(9)), View(Shape(8), dtype=torch.float16)}) == 3
+    shared = View(Shared("a", Shape(8))), View(Shared("a", RandomResizedCrop(8), RandomHorizontalFlip()))
+    assert shared[0] == shared[1] != View(Shape(8))
+    assert View(*shared[0].items) == shared[0]
+    assert len({*shared, View(Shape(8)), View(Shared("b", Shape(8))), View(Shared("a", Shape(9)))}) == 4
     assert View() != 3
 
 
@@ -652,6 +664,17 @@ def test_a_generator_of_views_is_all_of_them() -> None:
         (lambda: Color(hue=0.7), "Color: ColorJitter: hue"),
         (lambda: SimCLRCollateFunction(8, mode="rgb"), "mode must be None or one of .*, got 'rgb'"),
         (lambda: View(CenterCrop((4, 8)), RandomRotation90()), "RandomRotation90 turns a view of 4x8"),
+        (lambda: View(Crop((4, 8), 0, 0), RandomRotation90()), "RandomRotation90 turns a view of 4x8"),
+        (lambda: Shared(RandomHorizontalFlip()), "name, .* must be a string, got RandomHorizontalFlip"),  # type: ignore[arg-type]
+        (lambda: Shared("a"), "'a' has nothing to share"),
+        (lambda: Shared("a", 3), "View: got .*int, wants .*Shared"),  # type: ignore[arg-type]
+        (lambda: Shared("a", Shared("b", FLIP)), "View: got .*Shared"),  # type: ignore[arg-type]
+        (lambda: View(Shared("a", FLIP), BLUR, Shared("a", FLIP)), "'a' is shared twice in one view"),
+        (
+            lambda: MultiViewCollateFunction([View(), View(Shared("a", FLIP)), View(FLIP), View(Shared("a", BLUR))]),
+            r"'a' is shared by views 1 and 3, but draws 1 numbers in view 1 and 2 in view 3: .* View 1: View\(Shared\("
+            r"'a', RandomHorizontalFlip\(p=0.5\)\)\); view 3: View\(Shared\('a', RandomGaussianBlur",
+        ),
         (lambda: Indexed(Indexed([])), "Indexed already"),
         (lambda: View(Normalize(), RandomSolarize()), "move it in front of Normalize"),
     ],

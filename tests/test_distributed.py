@@ -3,6 +3,7 @@
 import pickle
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from methods import BATCH, METHODS, batches, optimiser_of, tiny
+from pairs import LOSSES
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lightly_aug.distributed import gather, rank, shuffle, unshuffle, world_size
-from lightly_aug.loss import info_nce, nt_xent
+from lightly_aug.loss import DINOLoss, NCELoss, sinkhorn
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models import MoCo, SimCLR
 
@@ -113,11 +116,6 @@ def test_gather(ranks: Ranks) -> None:
         assert torch.equal(gradient, (3 * rows).expand(2, 2))  # (1 + 2) from both ranks
 
 
-def info_nce_with_bank(q: Tensor, k: Tensor) -> Tensor:
-    negatives = torch.randn(7, q.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    return info_nce(q, k.detach(), negatives, torch.arange(7) < 4)
-
-
 def trained(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """The loss and the gradient that a linear encoder gets, on DDP where there are ranks."""
     torch.manual_seed(0)
@@ -131,13 +129,32 @@ def trained(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     return value.detach(), encoder.weight.grad
 
 
-@pytest.mark.parametrize("loss", [nt_xent, info_nce, info_nce_with_bank])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_losses_equal_one_process(ranks: Ranks, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     value, gradient = trained(loss)
     values, gradients = zip(*ranks(trained, loss), strict=True)
     torch.testing.assert_close(torch.stack(values).mean(), value, rtol=0, atol=1e-10)
     for each in gradients:
         torch.testing.assert_close(each, gradient, rtol=0, atol=1e-10)
+
+
+def statistics_of_the_batch() -> tuple[Tensor, Tensor, Tensor]:
+    """What losses keep or use of all ranks: assignments, a centre, a normaliser."""
+    x, y = joined_batch()
+    scores, valid = own(x), own(torch.tensor([True, False, True, True, False, False]))
+    center, normalizer = DINOLoss(5, momentum=0.5), NCELoss(50)
+    center([scores, own(y)], [own(y), scores])
+    normalizer(scores, own(y), y)
+    return sinkhorn(scores, valid=valid), center.center, normalizer.log_z
+
+
+def test_statistics_are_those_of_the_joined_batch(ranks: Ranks) -> None:
+    assignments, center, log_z = statistics_of_the_batch()
+    parts, centers, normalizers = zip(*ranks(statistics_of_the_batch), strict=True)
+    torch.testing.assert_close(torch.cat(parts), assignments, rtol=0, atol=1e-12)
+    for each, expected in ((centers, center), (normalizers, log_z)):
+        assert torch.equal(*each)
+        torch.testing.assert_close(each[0], expected)
 
 
 def bank_on_ranks(size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -225,3 +242,45 @@ def test_methods_stay_equal_on_all_ranks(ranks: Ranks, method: type[SimCLR], opt
     if method is MoCo:
         assert here["queue.filled"] == 12
         torch.testing.assert_close(here["queue.keys"].norm(dim=1), torch.ones(12))
+
+
+def without_batch_norm(model: nn.Module) -> nn.Module:
+    """BatchNorm sees each rank's images alone, which one process cannot repeat: normalise each image by itself."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                norm = nn.GroupNorm(1, child.num_features, affine=child.affine)
+                norm.requires_grad_(any(p.requires_grad for p in child.parameters()))
+                setattr(module, name, norm)
+    return model
+
+
+def steps_of(name: str) -> tuple[list[float], dict[str, Tensor]]:
+    """Three steps of a method in float64 on this rank's half of every batch: losses and the state after them."""
+    torch.manual_seed(0)
+    options = {"maps": ("5", "2")} if name == "AMDIM" else {}  # whose coarse map is a single pixel: no place is drawn
+    model = without_batch_norm(METHODS[name].model(tiny(), **options)).double()
+    network = DistributedDataParallel(model) if dist.is_initialized() else model
+    optimiser = optimiser_of(model)
+    losses = []
+    for step, batch in enumerate(islice(batches(name), 3)):
+        half = slice(rank() * BATCH // world_size(), (rank() + 1) * BATCH // world_size())
+        torch.manual_seed(step + rank())  # rank 0 draws what one process does
+        loss = batch.rows(half).to(torch.float64).loss(network)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        model.after_step((step + 1) / 3)  # type: ignore[operator]
+        losses.append(loss.item())
+    return losses, {key: value.clone() for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_on_two_ranks_equal_one_process(ranks: Ranks, name: str) -> None:
+    losses, state = steps_of(name)
+    (here, state_here), (there, state_there) = ranks(steps_of, name)
+    assert [(a + b) / 2 for a, b in zip(here, there, strict=True)] == pytest.approx(losses, rel=1e-9, abs=1e-9)
+    assert state.keys() == state_here.keys() == state_there.keys()
+    for key, value in state.items():
+        torch.testing.assert_close(state_here[key], value, rtol=1e-9, atol=1e-9, msg=key)
+        torch.testing.assert_close(state_there[key], state_here[key], rtol=0, atol=1e-12, msg=key)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,15 @@ from lightly_aug import (
     CenterCrop,
     Color,
     ColorJitter,
+    Crop,
+    Indexed,
     MultiViewCollateFunction,
     Normalize,
+    RandomEqualize,
     RandomGaussianBlur,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomJigsawPatch,
     RandomResizedCrop,
     RandomRotation,
     RandomRotation90,
@@ -30,6 +35,7 @@ from lightly_aug import (
     RandomVerticalFlip,
     Resize,
     Shape,
+    Shared,
     Texture,
     View,
 )
@@ -124,6 +130,8 @@ def test_numbers_are_uniform_and_uncorrelated_along_every_axis(axis: str) -> Non
         (RandomVerticalFlip, "applied"),
         (RandomGrayscale, "applied"),
         (lambda p: RandomSolarize(p=p), "applied"),
+        (lambda p: RandomSolarize((0.2, 0.7), p), "applied"),
+        (RandomEqualize, "applied"),
         (lambda p: ColorJitter(0.4, 0.4, 0.4, 0.1, p=p), "applied"),
         (lambda p: RandomGaussianBlur((0.1, 2), p=p), "sigma"),
         (lambda p: RandomRotation((1, 20), p=p), "degrees"),
@@ -154,6 +162,9 @@ def test_quarter_turns_are_uniform(p: float) -> None:
         (ColorJitter(0, 0, 0, (0.1, 0.5)), "hue", 0.1, 0.5),
         (RandomGaussianBlur((0.1, 2.0), p=1), "sigma", 0.1, 2.0),
         (RandomRotation(30), "degrees", -30, 30),
+        (RandomSolarize((0.0, 1.0), 0.2), "threshold", 0, 1),
+        (RandomSolarize((0.2, 0.7), 0.2), "threshold", 0.2, 0.7),
+        (ColorJitter(0.4, convention="tensorflow"), "brightness", 0.6, 1.4),
         (RandomRotation((10, 350)), "degrees", 10, 350),
     ],
 )
@@ -184,6 +195,57 @@ def test_color_jitter_that_does_not_happen_is_neutral() -> None:
     columns = drawn(ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.5))
     idle = columns["applied"] == 0
     assert [set(columns[c][idle]) for c in ("brightness", "contrast", "saturation", "hue")] == [{1}, {1}, {1}, {0}]
+
+
+def test_a_solarization_draws_its_threshold_apart_from_whether_it_happens() -> None:
+    columns = drawn(RandomSolarize((0.0, 1.0), 0.5))
+    assert abs(np.corrcoef(columns["applied"], columns["threshold"])[0, 1]) < 5 / math.sqrt(20_000)
+    assert set(drawn(RandomSolarize(0.3))["threshold"]) == {0.3}
+
+
+# --- jigsaws ----------------------------------------------------------------------------------------------------
+
+
+def jigsaw(grid: int, size: tuple[int, int], height: int, width: int, count: int = 20_000) -> list[Columns]:
+    """What the numbers 0 to grid**2 - 1 draw where they share it."""
+    u = uniforms(0, 0, np.arange(count, dtype=np.uint64), 0, 3 * grid**2)
+    sides = np.full(count, height), np.full(count, width)
+    patches = [RandomJigsawPatch(size, number, grid) for number in range(grid**2)]
+    return [dict(zip(patch.columns, patch.draw(u, *sides).T, strict=True)) for patch in patches]
+
+
+@pytest.mark.parametrize("grid", [2, 3])
+def test_the_patches_of_a_jigsaw_are_every_cell_once_in_any_order(grid: int) -> None:
+    cells = np.stack([columns["cell"] for columns in jigsaw(grid, (5, 4), 40, 50)], axis=1)
+    assert (np.sort(cells, axis=1) == np.arange(grid**2)).all()
+    if grid == 2:  # all 24 orders
+        _, counts = np.unique(cells, axis=0, return_counts=True)
+        assert len(counts) == 24
+        assert stats.chisquare(counts).pvalue > UNLIKELY
+    for number in range(grid**2):
+        assert stats.chisquare(np.bincount(cells[:, number].astype(int), minlength=grid**2)).pvalue > UNLIKELY
+
+
+def test_a_patch_lies_anywhere_in_its_cell_and_apart_from_the_others() -> None:
+    drawn = jigsaw(3, (10, 7), 41, 44)  # cells of 13 x 14
+    places = []
+    for columns in drawn:
+        down, along = columns["top"] - columns["cell"] // 3 * 13, columns["left"] - columns["cell"] % 3 * 14
+        for place, count in ((down, 4), (along, 8)):
+            assert set(place) == set(range(count))
+            assert stats.chisquare(np.bincount(place.astype(int))).pvalue > UNLIKELY
+        places += [down, along, columns["cell"]]
+    correlation = np.corrcoef(np.stack(places)) - np.eye(27)
+    correlation[2::3, 2::3] = 0  # two numbers never have one cell
+    assert np.abs(correlation).max() < 5 / math.sqrt(20_000)
+
+
+@pytest.mark.parametrize(("side", "size", "offset"), [(9, 4, 0), (9, 5, -1), (9, 6, -1), (2, 3, -1), (2, 4, -2)])
+def test_a_patch_larger_than_its_cell_has_it_about_its_centre(side: int, size: int, offset: int) -> None:
+    for columns in jigsaw(3, (size, 1), side, 9, 100):
+        expected = columns["cell"] // 3 * (side // 3) + offset
+        if size > side // 3:
+            np.testing.assert_array_equal(columns["top"], expected)
 
 
 # --- crops ------------------------------------------------------------------------------------------------------
@@ -286,6 +348,47 @@ def test_a_draw_does_not_depend_on_the_size_of_its_neighbours(seed: int, shapes:
         assert torch.equal(packed(operations, [image], seed, [i]).table[:, 0], together[:, i])
 
 
+SHARED: tuple[Shape, Color, Texture] = (Shape(8), Color(jitter=1), Texture(blur=1))
+
+
+def test_what_is_shared_is_drawn_once_for_an_image_and_all_else_apart() -> None:
+    shape, color, texture = SHARED
+    views = [View(), View(Shared("c", color), shape, Shared("t", texture)), View(shape, texture, color)]
+    views += [View(shape, Shared("t", texture), color), View(Shared("t", texture), Shared("c", color), shape)]
+    batch = MultiViewCollateFunction(views, seed=0)([noise(60, 70)] * 200)
+    draws = batch.draws
+    for i, j, same in (
+        *((1, 2, ""), (2, 3, ""), (2, 4, ""), (1, 3, "RandomGaussianBlur"), (3, 4, "RandomGaussianBlur")),
+        (1, 4, "RandomGaussianBlur ColorJitter RandomGrayscale"),
+    ):
+        for name in draws[1]:
+            one, other = draws[i][name], draws[j][name]
+            assert torch.equal(one, other) == (name.split(".")[0] in same.split() or name == "ColorJitter.applied")
+            if one.std() > 0:
+                assert len(one.unique()) > 1  # each image its own
+            if not torch.equal(one, other) and name != "RandomResizedCrop.top":
+                assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(200)
+
+
+def test_the_first_view_that_shares_draws_as_if_it_did_not() -> None:
+    alone, both = (
+        MultiViewCollateFunction(views, seed=3)([noise(20, 30)] * 5).table
+        for views in ([View(*SHARED)] * 2, [View(Shared("all", *SHARED))] * 2)
+    )
+    assert torch.equal(alone[0], both[0])
+    assert torch.equal(both[0], both[1])
+    assert not torch.equal(alone[1], both[1])
+
+
+@given(seed=seeds, order=st.permutations(range(4)))
+def test_shared_draws_follow_the_image_not_the_batch(seed: int, order: list[int]) -> None:
+    images = Indexed([noise(9 + i, 20 - i) for i in range(4)])
+    views = [View(Shape(4), Shared("c", Color())), View(Shared("c", Color()), RandomResizedCrop(5))]
+    together = MultiViewCollateFunction(views, seed=seed)([images[i] for i in order]).table
+    for place, i in enumerate(order):
+        assert torch.equal(MultiViewCollateFunction(views, seed=seed)([images[i]]).table[:, 0], together[:, place])
+
+
 # --- nonsense ---------------------------------------------------------------------------------------------------
 
 NAN, INF = math.nan, math.inf
@@ -300,6 +403,7 @@ NONSENSE: list[tuple[Callable[..., Any], dict[str, Any]]] = [  # the last argume
             (RandomRotation90, {}),
             (RandomRotation, {"degrees": 10}),
             (RandomGrayscale, {}),
+            (RandomEqualize, {}),
             (RandomSolarize, {}),
             (RandomGaussianBlur, {}),
             (ColorJitter, {}),
@@ -308,9 +412,19 @@ NONSENSE: list[tuple[Callable[..., Any], dict[str, Any]]] = [  # the last argume
     ),
     *(
         (kind, {"size": size})
-        for kind in (RandomResizedCrop, Resize, CenterCrop)
+        for kind in (
+            *(RandomResizedCrop, Resize, CenterCrop),
+            partial(Crop, top=0, left=0),
+            partial(RandomJigsawPatch, number=0),
+        )
         for size in (0, -3, (4, -4), (4, 4, 4), 3.5, (2.0, 2), True, ())
     ),
+    *((partial(Crop, 3, left=0), {"top": value}) for value in (0.5, NAN, "1", True, None)),
+    *((partial(Crop, 3, 0), {"left": value}) for value in (0.5, NAN, "1", True, None)),
+    *((partial(RandomJigsawPatch, 3, grid=2), {"number": value}) for value in (-1, 4, 0.5, True)),
+    *((partial(RandomJigsawPatch, 3, 0), {"grid": value}) for value in (0, -1, 1.5, "3", True)),
+    *((ColorJitter, {"convention": value}) for value in ("jax", None)),
+    *((RandomGaussianBlur, {"border": value}) for value in ("mirror", None)),
     *((kind, {"size": 8, "interpolation": "nearest"}) for kind in (RandomResizedCrop, Resize)),
     *(
         (RandomResizedCrop, {"size": 8, field: value})
@@ -325,21 +439,25 @@ NONSENSE: list[tuple[Callable[..., Any], dict[str, Any]]] = [  # the last argume
         for value in (-0.1, NAN, INF, (1.2, 0.8), (-0.5, 1), (1, INF), (1, 2, 3))
     ),
     *((ColorJitter, {"hue": value}) for value in (0.6, -0.1, NAN, (-0.6, 0), (0.2, 0.1))),
-    *((RandomSolarize, {"threshold": value}) for value in (-0.1, 128, NAN)),
+    *((RandomSolarize, {"threshold": value}) for value in (-0.1, 128, NAN, (0.5, 0.2), (0.5, 1.1), (0.1, 0.2, 0.3))),
     (Normalize, {"mean": NAN}),
     *((Normalize, {"std": value}) for value in (0, -1, INF, (1, -1, 1))),
     (View, {"dtype": torch.uint8}),
 ]
 
 
+def named(kind: Callable[..., Any]) -> str:
+    return (kind.func if isinstance(kind, partial) else kind).__name__
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments"),
     NONSENSE,
-    ids=[f"{kind.__name__}-{list(a)[-1]}={list(a.values())[-1]}" for kind, a in NONSENSE],
+    ids=[f"{named(kind)}-{list(a)[-1]}={list(a.values())[-1]}" for kind, a in NONSENSE],
 )
 def test_nonsense_is_refused_by_name_field_and_value(kind: Callable[..., Any], arguments: dict[str, Any]) -> None:
     field, value = list(arguments.items())[-1]
-    with pytest.raises(ValueError, match=rf"{kind.__name__}: {field} .*") as caught:
+    with pytest.raises(ValueError, match=rf"{named(kind)}: {field} .*") as caught:
         kind(**arguments)
     assert str(value) in str(caught.value)
 

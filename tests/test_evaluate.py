@@ -1,4 +1,4 @@
-"""Features and their nearest neighbours."""
+"""Features, their nearest neighbours, and a line between them."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightly_aug.evaluate import features, knn, knn_accuracy
+from lightly_aug.evaluate import features, knn, knn_accuracy, linear_accuracy
 
 
 class Packed:
@@ -171,3 +171,65 @@ def test_knn_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightly-aug\[train\]'"):
         knn(x, y, x, k=1)
+
+
+def clouds(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Points around three centres, overlapping, one coordinate a thousand times as large as the other."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (count,), generator=rng)
+    centres = torch.tensor([[0.0, 0.0], [1.5, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    noise = torch.randn(count, 2, dtype=torch.float64, generator=rng)
+    return (centres[labels] + noise) * torch.tensor([1.0, 1000.0]) + 7, labels * 4 - 1
+
+
+def linear_by_hand(x: Tensor, y: Tensor, query: Tensor, c: float) -> Tensor:
+    """The labels of `query` by softmax regression from its formula: |W|²/2 + c Σ loss, the bias free."""
+    mean, sd = x.mean(0), x.std(0, correction=0)
+    classes = y.unique()
+    weights = torch.zeros(3, len(classes), dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([weights], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    target = torch.searchsorted(classes, y)
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        logits = (x - mean) / sd @ weights[:2] + weights[2]
+        chosen = logits.gather(1, target[:, None])[:, 0]
+        value = 0.5 * weights[:2].square().sum() + c * (logits.exp().sum(1).log() - chosen).sum()
+        value.backward()
+        return value
+
+    solver.step(loss)
+    return classes[((query - mean) / sd @ weights[:2] + weights[2]).argmax(1)]
+
+
+@pytest.mark.parametrize("c", [1e-4, 0.01, 1.0, 100.0])
+def test_linear_accuracy_is_that_of_the_formula(c: float) -> None:
+    (x, y), (x_test, y_test) = clouds(60, seed=0), clouds(2000, seed=1)
+    expected = (linear_by_hand(x, y, x_test, c) == y_test).double().mean().item()
+    assert linear_accuracy(x, y, x_test, y_test, c=c) == pytest.approx(expected, abs=1.1 / 2000)  # one on the border
+    assert linear_accuracy(x * 1e-3 - 5, y, x_test * 1e-3 - 5, y_test, c=c) == pytest.approx(expected, abs=1.1 / 2000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_linear_accuracy_is_silent_and_survives_features_that_do_not_differ(dtype: torch.dtype) -> None:
+    """Separable, with more features than rows and some of them constant: no warning may escape."""
+    x = torch.cat([torch.eye(6), torch.ones(6, 20)], 1).to(dtype).requires_grad_()
+    y = torch.tensor([0, 0, 0, 9, 9, 9])
+    assert linear_accuracy(x, y, x, y, c=1e4) == 1
+    assert linear_accuracy(x.detach() * 0, y, x, y) == 0.5
+
+
+def test_linear_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = torch.eye(3), torch.arange(3)
+    with pytest.raises(ValueError, match="c is 0, it must be above 0"):
+        linear_accuracy(x, y, x, y, c=0)
+    wrong = [(x, y[:2], x, y), (x, y, x[:, :2], y), (x, y, x, y[:2]), (x[0], y[0], x[0], y[0]), (x[None], y[:1], x, y)]
+    for tensors in wrong:
+        with pytest.raises(ValueError, match=r"they must be \(N, d\), \(N,\), \(M, d\), \(M,\)"):
+            linear_accuracy(*tensors)
+    with pytest.raises(ValueError, match="all 3 training rows have one label"):
+        linear_accuracy(x, y * 0, x, y)
+
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightly-aug\[train\]'"):
+        linear_accuracy(x, y, x, y)

@@ -1,21 +1,14 @@
-"""The losses against loops written from the papers' formulas, and the mistakes that others made."""
+"""Contrastive losses against loops written from the papers' formulas, laws of all losses, and mistakes others made."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
+from pairs import LOSSES, NORMALISED, Loss, pair, same_with_gradients
 from torch import Tensor
 
 from lightly_aug.loss import InfoNCELoss, NTXentLoss, info_nce, nt_xent
 from lightly_aug.memory_bank import MemoryBank
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def pair(n: int = 5, d: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    z = torch.randn(2, n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return z[0].clone().requires_grad_(), z[1].clone().requires_grad_()
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
@@ -35,23 +28,19 @@ def loop_nt_xent(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
     return total / (2 * n)
 
 
-def loop_info_nce(query: Tensor, key: Tensor, negatives: list[Tensor] | None, temperature: float) -> Tensor:
+def loop_info_nce(
+    query: Tensor, key: Tensor, negatives: list[Tensor] | None, temperature: float, own: Tensor | None = None
+) -> Tensor:
     """With negatives None the negatives are the keys of the other rows."""
     total = torch.zeros((), dtype=torch.float64)
     for i, q in enumerate(query):
         others = [k for j, k in enumerate(key) if j != i] if negatives is None else negatives
         positive = (cosine(q, key[i]) / temperature).exp()
         denominator = positive
-        for other in others:
+        for other in [*others, *([] if own is None else own[i])]:
             denominator = denominator + (cosine(q, other) / temperature).exp()
         total = total - (positive / denominator).log()
     return total / len(query)
-
-
-def assert_same_with_gradients(value: Tensor, expected: Tensor, *inputs: Tensor) -> None:
-    torch.testing.assert_close(value, expected, rtol=0, atol=1e-10)
-    gradients = torch.autograd.grad(value, inputs)
-    torch.testing.assert_close(gradients, torch.autograd.grad(expected, inputs), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.1, 0.5, 1.0])
@@ -59,13 +48,11 @@ def assert_same_with_gradients(value: Tensor, expected: Tensor, *inputs: Tensor)
 class TestFormulas:
     def test_nt_xent(self, n: int, d: int, temperature: float) -> None:
         z0, z1 = pair(n, d)
-        assert_same_with_gradients(nt_xent(z0, z1, temperature), loop_nt_xent(z0, z1, temperature), z0, z1)
+        same_with_gradients(nt_xent(z0, z1, temperature), loop_nt_xent(z0, z1, temperature), z0, z1)
 
     def test_info_nce_among_the_batch(self, n: int, d: int, temperature: float) -> None:
         q, k = pair(n, d)
-        assert_same_with_gradients(
-            info_nce(q, k, temperature=temperature), loop_info_nce(q, k, None, temperature), q, k
-        )
+        same_with_gradients(info_nce(q, k, temperature=temperature), loop_info_nce(q, k, None, temperature), q, k)
 
     def test_info_nce_against_negatives(self, n: int, d: int, temperature: float) -> None:
         (q, k), (negatives, _) = pair(n, d), pair(7, d, seed=1)
@@ -74,7 +61,15 @@ class TestFormulas:
         for mask, rows in ((None, list(negatives)), (valid, some), (torch.zeros(7, dtype=torch.bool), [])):
             value = info_nce(q, k, negatives, mask, temperature)
             expected = loop_info_nce(q, k, rows, temperature)
-            assert_same_with_gradients(value, expected, q, k)
+            same_with_gradients(value, expected, q, k)
+
+    def test_info_nce_with_negatives_of_its_own(self, n: int, d: int, temperature: float) -> None:
+        (q, k), (negatives, _) = pair(n, d), pair(7, d, seed=1)
+        own = torch.stack(pair(n, d, seed=2), 1)  # (n, 2, d)
+        for rows in (None, negatives):
+            value = info_nce(q, k, rows, temperature=temperature, own=own)
+            expected = loop_info_nce(q, k, None if rows is None else list(rows), temperature, own)
+            same_with_gradients(value, expected, q, k, own)
 
 
 def test_the_mask_keeps_gradients_out() -> None:
@@ -85,21 +80,19 @@ def test_the_mask_keeps_gradients_out() -> None:
     assert gradient[valid].ne(0).all()
 
 
-@pytest.mark.parametrize("loss", [nt_xent, info_nce])
+@pytest.mark.parametrize("loss", LOSSES)
 class TestLaws:
-    def test_gradcheck(self, loss: Loss) -> None:
-        assert torch.autograd.gradcheck(loss, pair())
-
     def test_order_of_images_does_not_matter(self, loss: Loss) -> None:
         z0, z1 = pair()
         order = torch.tensor([3, 1, 4, 0, 2])
         torch.testing.assert_close(loss(z0[order], z1[order]), loss(z0, z1), rtol=0, atol=1e-12)
         assert not torch.isclose(loss(z0[order], z1), loss(z0, z1))
 
-    def test_length_of_rows_does_not_matter(self, loss: Loss) -> None:
+    def test_length_of_rows_matters_where_they_are_not_normalised(self, loss: Loss) -> None:
         z0, z1 = pair()
         scale = torch.tensor([0.1, 1, 3, 1e3, 1e-3], dtype=torch.float64)[:, None]
-        torch.testing.assert_close(loss(scale * z0, z1), loss(z0, z1), rtol=0, atol=1e-12)
+        close = torch.isclose(loss(scale * z0, z1), loss(z0, z1), rtol=0, atol=1e-12)
+        assert close == (loss in NORMALISED)
 
     def test_zero_rows_are_finite(self, loss: Loss) -> None:
         for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
@@ -107,35 +100,50 @@ class TestLaws:
             z0[1] = z1[2] = 0
             value = loss(z0.requires_grad_(), z1.requires_grad_())
             value.backward()
-            assert all(x is not None and x.isfinite().all() for x in (value, z0.grad, z1.grad))
+            assert z0.grad is not None
+            assert all(x.isfinite().all() for x in (value, z0.grad, z1.grad) if x is not None)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_low_temperature_in_half_precision(self, loss: Callable[..., Tensor], dtype: torch.dtype) -> None:
+    def test_low_temperature_in_half_precision(self, loss: Loss, dtype: torch.dtype) -> None:
         z0, z1 = (z.detach().to(dtype).requires_grad_() for z in pair(16, 8))
         value = loss(z0, z1, temperature=0.01)
         value.backward()
         assert value.dtype == torch.float32
-        assert all(x is not None and x.isfinite().all() for x in (value, z0.grad, z1.grad))
+        assert z0.grad is not None
+        assert all(x.isfinite().all() for x in (z0.grad, z1.grad) if x is not None)
         exact = loss(z0.detach().double(), z1.detach().double(), temperature=0.01)
         torch.testing.assert_close(value.double(), exact, rtol=1e-4, atol=1e-4)
 
-    def test_autocast_changes_nothing(self, loss: Callable[..., Tensor]) -> None:
+    def test_autocast_changes_nothing(self, loss: Loss) -> None:
         z0, z1 = (z.detach().float() for z in pair(16, 8))
         with torch.autocast("cpu", torch.bfloat16):
             value = loss(z0, z1, temperature=0.01)
         assert torch.equal(value, loss(z0, z1, temperature=0.01))
 
-    def test_identical_views_of_orthogonal_images(self, loss: Callable[..., Tensor]) -> None:
+    def test_compiles_in_one_graph(self, loss: Loss) -> None:
+        """So nothing in it waits for the device either."""
+        z0, z1 = pair()
+        torch.compiler.reset()
+        compiled = torch.compile(loss, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(z0, z1), loss(z0, z1))
+
+
+@pytest.mark.parametrize("loss", [nt_xent, info_nce])
+class TestLawsOfContrast:
+    def test_gradcheck(self, loss: Loss) -> None:
+        assert torch.autograd.gradcheck(loss, pair())
+
+    def test_length_of_rows_does_not_matter(self, loss: Loss) -> None:
+        z0, z1 = pair()
+        scale = torch.tensor([0.1, 1, 3, 1e3, 1e-3], dtype=torch.float64)[:, None]
+        torch.testing.assert_close(loss(scale * z0, z1), loss(z0, z1), rtol=0, atol=1e-12)
+
+    def test_identical_views_of_orthogonal_images(self, loss: Loss) -> None:
         z = torch.eye(4, dtype=torch.float64)
         others = 6 if loss is nt_xent else 3  # 2N - 2, N - 1
         torch.testing.assert_close(
             loss(z, z, temperature=0.5).item(), math.log1p(others * math.exp(-2)), rtol=1e-12, atol=0
         )
-
-    def test_compiles_in_one_graph(self, loss: Loss) -> None:
-        z0, z1 = pair()
-        compiled = torch.compile(loss, fullgraph=True, backend="eager")
-        torch.testing.assert_close(compiled(z0, z1), loss(z0, z1))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 19])
@@ -144,6 +152,7 @@ def test_constant_embeddings_count_the_candidates(n: int) -> None:
     assert nt_xent(z, z, 0.1).item() == pytest.approx(math.log(2 * n - 1), abs=1e-6)
     assert info_nce(z, z).item() == pytest.approx(math.log(n), abs=1e-6)
     assert info_nce(z, z, torch.ones(7, 6)).item() == pytest.approx(math.log(8), abs=1e-6)
+    assert info_nce(z, z, own=torch.ones(n, 3, 6)).item() == pytest.approx(math.log(n + 3), abs=1e-6)
 
 
 def test_views_may_be_swapped() -> None:
@@ -159,7 +168,7 @@ def test_queries_and_keys_may_not_be_swapped() -> None:
 class TestMistakesOfOthers:
     """Each value is far from what the mistake gives."""
 
-    def test_self_similarity_is_not_subtracted_at_temperature_one(self) -> None:
+    def test_mistake_self_similarity_subtracted_as_at_temperature_one(self) -> None:
         z0, z1 = (z.detach() for z in pair())
         z = torch.cat([z0, z1])
         z = z / z.norm(dim=1, keepdim=True)
@@ -167,23 +176,54 @@ class TestMistakesOfOthers:
         wrong = -(e.diagonal(5).repeat(2) / (e.sum(1) - math.e)).log().mean()
         assert abs(nt_xent(z0, z1, 0.1) - wrong) > 0.01
 
-    def test_no_epsilon_at_high_similarity(self) -> None:
+    def test_mistake_self_similarity_left_in_the_gradient(self) -> None:
+        z0, z1 = pair()
+        gradients = torch.autograd.grad(nt_xent(z0, z1, 0.5), (z0, z1))
+        expected = torch.autograd.grad(loop_nt_xent(z0, z1, 0.5), (z0, z1))
+        torch.testing.assert_close(gradients, expected, rtol=1e-10, atol=1e-10)
+
+    def test_mistake_exponentials_that_overflow(self) -> None:
+        z0, z1 = (z.detach().half() for z in pair())
+        assert not (1 / torch.tensor(0.01).half()).exp().isfinite()
+        assert nt_xent(z0, z1, 0.01).isfinite()
+        assert info_nce(z0, z1, temperature=0.01).isfinite()
+
+    def test_mistake_negatives_of_one_side_only(self) -> None:
+        """2N - 2 negatives and the positive, not N or N + 1."""
+        z = torch.ones(6, 4)
+        assert nt_xent(z, z).item() == pytest.approx(math.log(11), abs=1e-6)
+
+    def test_mistake_nearest_neighbours_told_from_all_views(self) -> None:
+        """NNCLR tells its key from the N of one view, not from 2N - 1."""
+        z = torch.ones(6, 4)
+        assert info_nce(z, z).item() == pytest.approx(math.log(6), abs=1e-6)
+
+    @pytest.mark.parametrize("temperature", [0.2, 1.0])
+    def test_mistake_temperature_not_passed_on(self, temperature: float) -> None:
+        """MoCo v3 multiplies by 2τ: this is the value without, at a τ where both tell."""
+        q, k = pair()
+        expected = loop_info_nce(q, k, None, temperature)
+        torch.testing.assert_close(InfoNCELoss(temperature)(q, k), expected, rtol=0, atol=1e-10)
+        assert abs(2 * temperature - 1) > 0.1
+        assert not torch.isclose(expected, loop_info_nce(q, k, None, 0.1), atol=1e-2)
+
+    def test_mistake_epsilon_added_to_the_denominator(self) -> None:
         z0 = torch.tensor([[1.0, 0], [0, 1]], dtype=torch.float64)
         value = nt_xent(z0, z0 + 1e-7, 0.05).item()
         assert value == pytest.approx(loop_nt_xent(z0, z0 + 1e-7, 0.05).item(), rel=1e-6)
 
-    def test_rows_are_normalised_not_columns(self) -> None:
+    def test_mistake_columns_normalised_not_rows(self) -> None:
         z0, z1 = pair(4, 9)
         columns = nt_xent(z0 / z0.norm(dim=0), z1 / z1.norm(dim=0))
         assert not torch.isclose(columns, nt_xent(z0, z1), atol=1e-3)
 
-    def test_mean_of_logs_not_log_of_mean(self) -> None:
+    def test_mistake_log_of_the_mean_not_mean_of_the_logs(self) -> None:
         z0, z1 = pair(2, 3)
         each = torch.stack([loop_info_nce(z0[i : i + 1], z1[i : i + 1], [z1[1 - i]], 0.1) for i in range(2)])
         torch.testing.assert_close(info_nce(z0, z1), each.mean(), rtol=0, atol=1e-10)
         assert not torch.isclose(-(-each).exp().mean().log(), each.mean(), atol=1e-3)
 
-    def test_own_key_is_no_negative(self) -> None:
+    def test_mistake_own_key_among_the_negatives(self) -> None:
         """The bank is read before the keys enter it: the first step has nothing to tell apart."""
         q, k = pair(4, 8)
         loss = NTXentLoss(0.2, MemoryBank(16, 8))
@@ -245,6 +285,10 @@ class TestErrors:
             info_nce(q, q, torch.ones(9, 8), torch.ones(8, dtype=torch.bool))
         with pytest.raises(ValueError, match=r"valid is \(9,\) torch.float32"):
             info_nce(q, q, torch.ones(9, 8), torch.ones(9))
+        with pytest.raises(ValueError, match=r"own is \(4, 2, 7\), query is \(4, 8\)"):
+            info_nce(q, q, own=torch.ones(4, 2, 7))
+        with pytest.raises(ValueError, match=r"own is \(4, 8\), query is \(4, 8\)"):
+            info_nce(q, q, own=q)
         with pytest.raises(ValueError, match="give both or neither"):
             info_nce(q, q, valid=torch.ones(4, dtype=torch.bool))
 
@@ -267,5 +311,7 @@ def test_modules_are_their_functions() -> None:
     assert torch.equal(NTXentLoss(0.3)(q, k), nt_xent(q, k, 0.3))
     assert torch.equal(InfoNCELoss(0.3)(q, k), info_nce(q, k, temperature=0.3))
     assert torch.equal(InfoNCELoss(0.3)(q, k, negatives, valid), info_nce(q, k, negatives, valid, 0.3))
+    own = torch.stack([k, q], 1)
+    assert torch.equal(InfoNCELoss(0.3)(q, k, own=own), info_nce(q, k, temperature=0.3, own=own))
     assert repr(NTXentLoss(0.3)) == "NTXentLoss(temperature=0.3)"
     assert repr(InfoNCELoss(0.3)) == "InfoNCELoss(temperature=0.3)"

@@ -1,7 +1,9 @@
 """The reference engine against torchvision, Pillow, Kornia, SciPy and the formulas, with the numbers it drew."""
 
+import colorsys
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import kornia.augmentation as K
@@ -9,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from conftest import Array, crops, exact, generators, noise, packed, recipes, resizes, seeds, sizes, turns
+from conftest import Array, crops, exact, generators, noise, packed, recipes, resizes, seeds, sizes, turns, windows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy import ndimage
 from skimage.color import hsv2rgb, rgb2hsv
 from torch import Tensor, nn
@@ -22,11 +24,14 @@ from torchvision.transforms.v2 import functional as tv
 from lightly_aug import (
     CenterCrop,
     ColorJitter,
+    Crop,
     MultiViewCollateFunction,
     Normalize,
+    RandomEqualize,
     RandomGaussianBlur,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomJigsawPatch,
     RandomResizedCrop,
     RandomRotation,
     RandomRotation90,
@@ -205,6 +210,45 @@ def test_color_jitter_applies_torchvisions_parts_in_the_drawn_order(
         assert_near(views[0][i].permute(1, 2, 0), formula, 2e-5)
 
 
+def adjusted_as_in_tensorflow(x: npt.NDArray[np.float64], part: str, factor: float) -> npt.NDArray[np.float64]:
+    """One part of the jitter of SimCLR 1 and BYOL, pixel by pixel; (height, width, 3)."""
+    x = x.copy()
+    if part == "brightness":
+        x += factor - 1
+    elif part == "contrast":
+        for c in range(3):
+            mean = sum(x[..., c].flat) / x[..., c].size
+            x[..., c] = mean + factor * (x[..., c] - mean)
+    else:
+        for place in np.ndindex(x.shape[:2]):
+            h, s, v = colorsys.rgb_to_hsv(*x[place])
+            hsv = (h, min(1, s * factor), v) if part == "saturation" else ((h + factor) % 1, s, v)
+            x[place] = colorsys.hsv_to_rgb(*hsv)
+    return x.clip(0, 1)
+
+
+@settings(max_examples=25)
+@given(size=st.tuples(st.integers(1, 9), st.integers(1, 9)), seed=seeds, dtype=dtypes, jitter=jitters)
+def test_color_jitter_applies_tensorflows_parts_in_the_drawn_order(
+    size: tuple[int, int], seed: int, dtype: type, jitter: ColorJitter
+) -> None:
+    jitter = replace(jitter, convention="tensorflow")
+    images = [noise(*size, seed=seed + i, dtype=dtype) for i in range(3)]
+    views = packed([RandomHorizontalFlip(0), jitter], images, seed)
+    for i, image in enumerate(images):
+        draws = {name.split(".")[1]: float(column[i]) for name, column in list(views.draws[0].items())[1:]}
+        formula = tensor(image).permute(1, 2, 0).double().numpy()
+        for part in JITTER_ORDERS[int(draws["order"])] if draws["applied"] else ():
+            formula = adjusted_as_in_tensorflow(formula, part, draws[part])
+        assert_near(views[0][i].permute(1, 2, 0), formula, 5e-5)
+
+
+def test_tensorflows_contrast_takes_any_number_of_channels() -> None:
+    image, jitter = noise(5, 6, 2, dtype=np.float32), ColorJitter(0, (0.4, 0.4), convention="tensorflow")
+    mean = image.mean(axis=(0, 1), dtype=np.float64)
+    assert_near(packed([jitter], [image])[0][0].permute(1, 2, 0), mean + 0.4 * (image - mean), 1e-6)
+
+
 @given(size=sizes, seed=seeds)
 def test_color_jitter_takes_brightness_and_contrast_of_one_channel(size: tuple[int, int], seed: int) -> None:
     image = noise(*size, channels=1, seed=seed)
@@ -241,6 +285,17 @@ def test_blurs_are_scipys_and_torchvisions(size: tuple[int, int], seed: int, cha
         assert_near(views[0][0], theirs, 1e-5)
 
 
+@given(size=sizes, seed=seeds, channels=st.sampled_from([1, 3, 5]), low=st.sampled_from([0.01, 0.1, 1.0, 3.0]))
+def test_blurs_between_zeros_are_scipys(size: tuple[int, int], seed: int, channels: int, low: float) -> None:
+    images = [noise(*size, channels=channels, seed=seed + i, dtype=np.float32) for i in range(3)]
+    views = packed([RandomHorizontalFlip(0), RandomGaussianBlur((low, low + 2), 0.7, "zeros")], images, seed)
+    for i, image in enumerate(images):
+        sigma = numbers(views, i)["sigma"]
+        for ours, channel in zip(views[0][i], image.transpose(2, 0, 1).astype(np.float64), strict=True):
+            darkened = ndimage.gaussian_filter(channel, sigma or 1, mode="constant", cval=0, truncate=4.0)
+            assert_near(ours, darkened if sigma else channel, 1e-5)
+
+
 @given(seed=seeds)
 def test_every_image_of_a_batch_is_blurred_by_its_own_sigma(seed: int) -> None:
     images = [noise(20, 30, seed=seed + i, dtype=np.float32) for i in range(6)]
@@ -256,6 +311,54 @@ def test_solarize_is_torchvisions(size: tuple[int, int], seed: int, dtype: type,
     image = noise(*size, seed=seed, dtype=dtype)
     ours = packed([RandomSolarize(threshold, p=1)], [image], seed)[0][0]
     assert torch.equal(ours, tv.solarize(tensor(image), threshold))
+
+
+@given(size=sizes, seed=seeds, dtype=dtypes)
+def test_every_image_is_solarized_from_its_own_threshold(size: tuple[int, int], seed: int, dtype: type) -> None:
+    images = [noise(*size, seed=seed + i, dtype=dtype) for i in range(4)]
+    views = packed([RandomHorizontalFlip(0), RandomSolarize((0.0, 1.0), p=0.7)], images, seed)
+    for i, image in enumerate(images):
+        applied, x = views.draws[0]["RandomSolarize.applied"][i] > 0, tensor(image)
+        assert torch.equal(views[0][i], tv.solarize(x, numbers(views, i)["threshold"]) if applied else x)
+
+
+levels = st.sampled_from([(0, 256), (0, 1), (7, 9), (100, 140), (250, 256)])
+
+
+@given(size=sizes, seed=seeds, dtype=dtypes, channels=st.sampled_from([1, 3]), levels=levels)
+def test_equalize_is_pillows(
+    size: tuple[int, int], seed: int, dtype: type, channels: int, levels: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    images: list[Array] = [rng.integers(*levels, (*size, channels), dtype=np.uint8) for _ in range(3)]
+    if dtype is np.float32:  # each within its level
+        images = [((image + rng.uniform(-0.4, 0.4, image.shape)).clip(0, 255) / 255).astype(dtype) for image in images]
+    views = packed([RandomHorizontalFlip(0), RandomEqualize(0.7)], images, seed)
+    for i, image in enumerate(images):
+        for ours, channel in zip(views[0][i], image.transpose(2, 0, 1), strict=True):
+            whole = channel if dtype is np.uint8 else np.rint(channel * 255).astype(np.uint8)
+            lower = whole.size - np.bincount(whole.ravel())[-1]
+            happens = views.draws[0]["RandomEqualize.applied"][i] and lower >= 255
+            theirs = np.asarray(ImageOps.equalize(Image.fromarray(whole))) / 255
+            assert_near(ours, theirs if happens else channel / (255 if dtype is np.uint8 else 1), 1e-6)
+
+
+@given(size=sizes, seed=seeds, dtype=dtypes, window=windows())
+def test_windows_are_cut_out_of_the_image_among_zeros(
+    size: tuple[int, int], seed: int, dtype: type, window: Crop | RandomJigsawPatch
+) -> None:
+    images = [noise(*size, seed=seed + i, dtype=dtype) for i in range(4)]
+    views = packed([window], images, seed)
+    for i, image in enumerate(images):
+        place = numbers(views, i) or {"top": window.top, "left": window.left}
+        top, left = (int(place[name]) + 80 for name in ("top", "left"))
+        among_zeros = np.pad(image, ((80, 80), (80, 80), (0, 0)))
+        theirs = tensor(among_zeros[top : top + window.size[0], left : left + window.size[1]])
+        assert torch.equal(views[0][i], theirs)
+        if (
+            80 <= top < 80 + size[0] and 80 <= left < 80 + size[1]
+        ):  # elsewhere torchvision does not always keep the size
+            assert torch.equal(theirs, tv.crop(tensor(image), top - 80, left - 80, *window.size))
 
 
 @given(size=sizes, seed=seeds, dtype=dtypes, resize=resizes)
@@ -411,7 +514,14 @@ def ring(operation: Operation, before: Tensor, after: Tensor) -> int:
             exact,
             turns,
             st.sampled_from(
-                [CenterCrop((30, 30)), CenterCrop(60), Resize((40, 40)), Resize((60, 62), antialias=False)]
+                [
+                    CenterCrop((30, 30)),
+                    CenterCrop(60),
+                    Crop((40, 40), -5, 9),
+                    RandomJigsawPatch(20, 1, 2),
+                    Resize((40, 40)),
+                    Resize((60, 62), antialias=False),
+                ]
             ),
             st.sampled_from(  # bicubic without antialias is torch's, which bends a ramp
                 [

@@ -25,8 +25,9 @@ from lightly_aug.engines.passes import (
     SATURATION,
     SOLARIZE,
     Program,
+    fuses,
 )
-from lightly_aug.operations import KorniaModule, Operation
+from lightly_aug.operations import Operation
 from lightly_aug.storage import empty
 
 __all__ = ["knows", "run"]
@@ -47,8 +48,8 @@ _u = np.uint64
 
 
 def knows(operation: Operation) -> bool:
-    """Whether this engine can do an operation: all but Kornia's modules."""
-    return not isinstance(operation, KorniaModule)
+    """Whether this engine can do an operation: all that passes are made of."""
+    return fuses(operation)
 
 
 def run(programs: list[Program]) -> list[Tensor]:

@@ -30,8 +30,9 @@ from lightly_aug.engines.passes import (
     SATURATION,
     SOLARIZE,
     Program,
+    fuses,
 )
-from lightly_aug.operations import Floats, Ints, KorniaModule, Operation, RandomGaussianBlur
+from lightly_aug.operations import Floats, Ints, Operation, RandomGaussianBlur
 
 __all__ = ["knows", "run"]
 
@@ -47,8 +48,9 @@ is. An image has the narrowest that its blur fits in, whatever the other images 
 def knows(operation: Operation) -> bool:
     """Whether this engine can do an operation; blurs that reach too far it cannot."""
     if isinstance(operation, RandomGaussianBlur):
-        return bool(_radii(np.array(operation.sigma, dtype=np.float32)).max() <= max(_TILES))
-    return not isinstance(operation, KorniaModule)
+        radii = _radii(np.array(operation.sigma, dtype=np.float32))
+        return fuses(operation) and bool(radii.max() <= max(_TILES))
+    return fuses(operation)
 
 
 def run(programs: list[Program]) -> list[Tensor]:

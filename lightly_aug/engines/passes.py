@@ -1,6 +1,6 @@
 """A view as passes over the pixels, for the engines that fuse operations.
 
-A pass moves the pixels once (a crop and resize or a rotation, with any flips and quarter turns and one centre crop),
+A pass moves the pixels once (a crop and resize or a rotation, with any flips and quarter turns and one window),
 then changes colours step by step, blurs once, and changes colours again. Nearly every view is one pass.
 """
 
@@ -15,13 +15,14 @@ from torch import Tensor
 
 from lightly_aug.operations import (
     JITTER_ORDERS,
-    CenterCrop,
     ColorJitter,
     Floats,
     GeometricOperation,
     Ints,
+    KorniaModule,
     Normalize,
     Operation,
+    RandomEqualize,
     RandomGaussianBlur,
     RandomGrayscale,
     RandomHorizontalFlip,
@@ -31,6 +32,7 @@ from lightly_aug.operations import (
     RandomSolarize,
     RandomVerticalFlip,
     Resize,
+    Window,
 )
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "SOLARIZE",
     "Pass",
     "Program",
+    "fuses",
     "passes",
 ]
 
@@ -82,7 +85,7 @@ class Pass:
     @property
     def keeps_values(self) -> bool:
         """Whether it only moves pixels, whole, and changes none."""
-        return all(isinstance(operation, _Permutation | CenterCrop) for operation in self.operations)
+        return all(isinstance(operation, _Permutation | Window) for operation in self.operations)
 
     def program(
         self,
@@ -192,6 +195,19 @@ class Program:
     std: tuple[float, ...]
 
 
+def fuses(operation: Operation) -> bool:
+    """Whether an operation can be part of a pass; the others are the reference's."""
+    match operation:
+        case KorniaModule() | RandomEqualize():
+            return False
+        case ColorJitter():
+            return operation.convention == "torchvision"
+        case RandomGaussianBlur():
+            return operation.border == "reflect"
+        case _:
+            return True
+
+
 def passes(operations: tuple[Operation, ...], knows: Callable[[Operation], bool]) -> list[Pass]:
     """Cut a view's operations into as few passes as can be.
 
@@ -215,7 +231,7 @@ def passes(operations: tuple[Operation, ...], knows: Callable[[Operation], bool]
 def _follows(operation: Operation, own: list[Operation]) -> bool:
     """Whether an operation can be done in the same pass as these before it."""
 
-    def after(*kinds: type[Operation]) -> bool:
+    def after(*kinds: type) -> bool:
         return any(isinstance(o, kinds) for o in own)
 
     colours = ColorJitter, RandomGrayscale, RandomSolarize, Normalize, RandomGaussianBlur
@@ -223,9 +239,9 @@ def _follows(operation: Operation, own: list[Operation]) -> bool:
         case RandomHorizontalFlip() | RandomVerticalFlip() | RandomRotation90():
             return True  # it makes no difference to a colour or a blur whether it comes before or after them
         case RandomResizedCrop() | Resize():
-            return not after(RandomResizedCrop, Resize, CenterCrop, RandomRotation, *colours)
-        case CenterCrop():
-            return not after(CenterCrop, RandomRotation, *colours)  # which may pad what was turned out of the view
+            return not after(RandomResizedCrop, Resize, Window, RandomRotation, *colours)
+        case Window():
+            return not after(Window, RandomRotation, *colours)  # which may pad what was turned out of the view
         case ColorJitter():
             return not after(ColorJitter, RandomGaussianBlur)
         case RandomGrayscale() | RandomSolarize():
@@ -267,7 +283,7 @@ class _Colours:
             case RandomGrayscale():
                 self._step(drawn[:, 0] > 0, GRAYSCALE)
             case RandomSolarize():
-                self._step(drawn[:, 0] > 0, SOLARIZE, operation.threshold)
+                self._step(drawn[:, 0] > 0, SOLARIZE, drawn[:, 1])
             case Normalize():
                 assert isinstance(operation.mean, tuple)
                 assert isinstance(operation.std, tuple)

@@ -16,12 +16,14 @@ from torch.nn.functional import interpolate
 
 from lightly_aug.operations import (
     JITTER_ORDERS,
-    CenterCrop,
+    Border,
     ColorJitter,
+    Convention,
     Ints,
     KorniaModule,
     Normalize,
     Operation,
+    RandomEqualize,
     RandomGaussianBlur,
     RandomGrayscale,
     RandomHorizontalFlip,
@@ -31,6 +33,7 @@ from lightly_aug.operations import (
     RandomSolarize,
     RandomVerticalFlip,
     Resize,
+    Window,
 )
 
 __all__ = ["render"]
@@ -97,21 +100,22 @@ def _apply(operation: Operation, x: Tensor, drawn: Tensor, precision: torch.dtyp
             return _where(drawn[:, 0] > 0, x, lambda some, _: kornia.geometry.vflip(some))
         case RandomRotation90():
             return _turned(x, drawn[:, 0])
-        case CenterCrop():
-            return _center_cropped(operation, x)
+        case Window():
+            return _cut(operation, x, drawn)
     x = _unit(x, precision)
     match operation:
         case RandomRotation():
             return _where(drawn[:, 0] != 0, x, _rotated, drawn)
         case ColorJitter():
-            return _jittered(x, drawn)
+            return _jittered(x, drawn, operation.convention)
         case RandomGrayscale():
             return x if x.shape[1] == 1 else _where(drawn[:, 0] > 0, x, _grayscaled)
         case RandomSolarize():
-            solarize = partial(kornia.enhance.solarize, thresholds=float(operation.threshold))
-            return _where(drawn[:, 0] > 0, x, lambda some, _: solarize(some))
+            return _where(drawn[:, 0] > 0, x, lambda some, own: kornia.enhance.solarize(some, own[:, 1]), drawn)
+        case RandomEqualize():
+            return _where(drawn[:, 0] > 0, x, _equalized)
         case RandomGaussianBlur():
-            return _blurred(x, drawn[:, 0])
+            return _blurred(x, drawn[:, 0], operation.border)
         case Normalize():
             mean, std = (_moved(torch.tensor(v, dtype=precision), x) for v in (operation.mean, operation.std))
             return kornia.enhance.normalize(x, mean, std)
@@ -180,27 +184,41 @@ def _rotated(x: Tensor, degrees: Tensor) -> Tensor:
     return kornia.geometry.rotate(x, degrees[:, 0])
 
 
-def _center_cropped(operation: CenterCrop, x: Tensor) -> Tensor:
+def _cut(operation: Window, x: Tensor, drawn: Tensor) -> Tensor:
     assert isinstance(operation.size, tuple)
-    (top,), (left,) = operation.offset(*_sides(x))
     h, w = operation.size
-    x = torch.nn.functional.pad(
-        x, (max(0, -left), max(0, w + left - x.shape[-1]), max(0, -top), max(0, h + top - x.shape[-2]))
-    )
-    top, left = max(0, top), max(0, left)
-    return x[..., top : top + h, left : left + w]
+    cut = x.new_zeros((*x.shape[:2], h, w))
+    height, width = (side.repeat(len(x)) for side in _sides(x))
+    tops, lefts = operation.offset(height, width, drawn.numpy())
+    for image, window, top, left in zip(x, cut, tops.tolist(), lefts.tolist(), strict=True):
+        part = image[:, max(0, top) : max(0, top + h), max(0, left) : max(0, left + w)]
+        up, along = max(0, -top), max(0, -left)
+        window[:, up : up + part.shape[-2], along : along + part.shape[-1]] = part
+    return cut
 
 
 def _grayscaled(x: Tensor, _: Tensor) -> Tensor:
     return kornia.color.rgb_to_grayscale(x).repeat(1, 3, 1, 1)
 
 
-def _jittered(x: Tensor, drawn: Tensor) -> Tensor:
+def _equalized(x: Tensor, _: Tensor) -> Tensor:
+    """As Pillow: level v becomes the number of pixels below it, in steps that take all but the last level to 255."""
+    levels = (x.clamp(0, 1) * 255).round().long().flatten(2)
+    counts = torch.zeros((*levels.shape[:2], 256), dtype=torch.long, device=x.device)
+    counts.scatter_add_(-1, levels, torch.ones_like(levels))
+    step = (levels.shape[-1] - counts.gather(-1, levels.amax(-1, keepdim=True))) // 255
+    below = counts.cumsum(-1) - counts
+    table = ((below + step // 2) // step.clamp(min=1)).clamp(max=255)
+    equal = table.gather(-1, levels).view_as(x).to(x.dtype) / 255
+    return torch.where(step[..., None] > 0, equal, x)  # few pixels, or all of one level, stay as they are
+
+
+def _jittered(x: Tensor, drawn: Tensor, convention: Convention) -> Tensor:
     applied, *factors, order = drawn.T
     x = _where(applied > 0, x, lambda some, _: some.clamp(0, 1))
     for step in range(4):
         parts = [JITTER_ORDERS[int(i)][step] for i in order]
-        for i, (name, adjust) in enumerate(_ADJUST.items()):
+        for i, (name, adjust) in enumerate(_ADJUST[convention].items()):
             neutral = 0 if name == "hue" else 1
             here = torch.tensor([part == name for part in parts]) & (applied > 0) & (factors[i] != neutral)
             x = _where(here, x, lambda some, own, adjust=adjust: adjust(some, own[:, 0]), factors[i][:, None])  # type: ignore[misc]
@@ -213,24 +231,44 @@ def _contrast(x: Tensor, factor: Tensor) -> Tensor:
     return (factor * x + (1 - factor) * gray.mean((1, 2, 3), keepdim=True)).clamp(0, 1)
 
 
-_ADJUST: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "brightness": kornia.enhance.adjust_brightness_accumulative,
-    "contrast": _contrast,
-    "saturation": kornia.enhance.adjust_saturation_with_gray_subtraction,
-    "hue": lambda x, turns: kornia.enhance.adjust_hue(x, turns * (2 * torch.pi)),
+def _contrast_by_channel(x: Tensor, factor: Tensor) -> Tensor:
+    factor = factor.view(-1, 1, 1, 1)
+    return (factor * x + (1 - factor) * x.mean((2, 3), keepdim=True)).clamp(0, 1)
+
+
+def _hue(x: Tensor, turns: Tensor) -> Tensor:
+    return kornia.enhance.adjust_hue(x, turns * (2 * torch.pi))
+
+
+_ADJUST: dict[Convention, dict[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "torchvision": {
+        "brightness": kornia.enhance.adjust_brightness_accumulative,
+        "contrast": _contrast,
+        "saturation": kornia.enhance.adjust_saturation_with_gray_subtraction,
+        "hue": _hue,
+    },
+    "tensorflow": {
+        "brightness": lambda x, factor: (x + (factor - 1).view(-1, 1, 1, 1)).clamp(0, 1),
+        "contrast": _contrast_by_channel,
+        "saturation": kornia.enhance.adjust_saturation,
+        "hue": _hue,
+    },
 }
 
 
-def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
+def _blurred(x: Tensor, sigma: Tensor, border: Border) -> Tensor:
     radii = (4 * sigma + 0.5).long()
     for radius in set(radii.tolist()):
         if radius > 0:
-            x = _where(radii == radius, x, partial(_blurred_alike, radius=radius), sigma[:, None])
+            x = _where(radii == radius, x, partial(_blurred_alike, radius=radius, border=border), sigma[:, None])
     return x
 
 
-def _blurred_alike(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
+def _blurred_alike(x: Tensor, sigma: Tensor, radius: int, border: Border) -> Tensor:
     kernel = kornia.filters.get_gaussian_kernel1d(2 * radius + 1, sigma, device=x.device, dtype=x.dtype)
+    if border == "zeros":
+        x = torch.nn.functional.pad(x, (radius,) * 4)
+        return kornia.filters.filter2d_separable(x, kernel, kernel, padding="valid")
     for dim in (-1, -2):  # by index, since a reflection may be longer than the image
         side = x.shape[dim]
         at = torch.arange(-radius, side + radius, device=x.device) % max(1, 2 * side - 2)

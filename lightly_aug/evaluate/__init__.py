@@ -2,5 +2,6 @@
 
 from lightly_aug.evaluate.features import features
 from lightly_aug.evaluate.knn import knn, knn_accuracy
+from lightly_aug.evaluate.linear import linear_accuracy
 
-__all__ = ["features", "knn", "knn_accuracy"]
+__all__ = ["features", "knn", "knn_accuracy", "linear_accuracy"]

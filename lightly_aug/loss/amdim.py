@@ -42,7 +42,12 @@ def amdim(maps0: Maps, maps1: Maps, places: Tensor, clip: float = 20.0, penalty:
     _check(clip, penalty)
     shapes = [tuple(x.shape) for x in (*maps0, *maps1)]
     n, d = shapes[0] if len(shapes[0]) == 2 else (0, 0)
-    if len(shapes) != 6 or shapes[:3] != shapes[3:] or [(len(s), s[:2]) for s in shapes[1:3]] != [(4, (n, d))] * 2:
+    if (
+        n == 0
+        or len(shapes) != 6
+        or shapes[:3] != shapes[3:]
+        or any(len(s) != 4 or s[:2] != (n, d) for s in shapes[1:3])
+    ):
         raise ValueError(f"maps are {shapes}: both views need (n, d), (n, d, h5, w5) and (n, d, h7, w7) of one n and d")
     if places.shape != (2, n) or places.dtype != torch.int64:
         raise ValueError(f"places are {tuple(places.shape)} {places.dtype}, {n} images need (2, {n}) torch.int64")

@@ -64,8 +64,9 @@ class CPC(SSLModel):
             raise ValueError(f"offsets are {offsets}, a grid of {grid} rows has 1 to {grid - 1}")
         if directions not in (1, 2, 3, 4):
             raise ValueError(f"directions is {directions}, it must be 1 to 4")
-        if min(patch, stride) < 1:
-            raise ValueError(f"patch is {patch} and stride {stride}, both must be at least 1")
+        for name, value in {"patch": patch, "stride": stride, "context": context, "blocks": blocks, "dim": dim}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}, it must be at least 1")
         width = feature_width(backbone, patch) if width is None else width
         self.backbone = backbone
         self.patch, self.stride, self.grid, self.directions = patch, stride, grid, directions

@@ -65,6 +65,8 @@ class DINO(SSLModel):
         check_momentum(momentum)
         if not min(teacher_temperature) > 0:
             raise ValueError(f"teacher_temperature is {teacher_temperature}, both must be above 0")
+        if dim < 1:
+            raise ValueError(f"dim is {dim}, it must be at least 1")
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.head = nn.Sequential(

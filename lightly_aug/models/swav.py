@@ -64,6 +64,8 @@ class SwaV(SSLModel):
         freeze: float = 0.0,
     ) -> None:
         super().__init__()
+        if prototypes < 1:
+            raise ValueError(f"prototypes is {prototypes}, it must be at least 1")
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, hidden, dim)

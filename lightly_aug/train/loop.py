@@ -37,17 +37,23 @@ def fit(
     epochs: int,
     lr: float = 0.06,
     weight_decay: float = 1e-4,
+    optimizer: torch.optim.Optimizer | None = None,
     device: torch.device | str = "cpu",
     on_step: Callable[[Step], None] | None = None,
 ) -> None:
-    """Train with SGD (momentum .9) and a learning rate that falls to zero along a cosine.
+    """Train with SGD (momentum .9), or another optimiser, and learning rates that fall to zero along a cosine.
+
+    The model is given the views, as `targets` the labels, and as `index` the images' places in their dataset, where
+    that is `Indexed`. Labels are int64 of shape (n,): the member "label", "target" or "targets" of the batch, or the
+    second of a tuple.
 
     Args:
         model: moved to `device` and trained in place.
-        loader: its collate function is one of ours; whatever stands beside the views is left alone.
+        loader: its collate function is one of ours; what else stands in the batch is left alone.
         epochs: passes over the loader.
         lr: learning rate at the beginning.
         weight_decay: of all parameters.
+        optimizer: of the model's parameters, in place of SGD; `lr` and `weight_decay` are its own then.
         device: where to render and train.
         on_step: called after each step.
 
@@ -59,14 +65,17 @@ def fit(
     if total == 0:
         raise ValueError(f"nothing to train on: {epochs} epochs of {len(loader)} batches")
     model = model.to(device).train()
-    optimizer = torch.optim.SGD(
-        [p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9, weight_decay=weight_decay
-    )
+    if optimizer is None:
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(learnt, lr=lr, momentum=0.9, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     number = 0
     for _ in range(epochs):
         for batch in loader:
-            loss = model(_views(batch).to(device))
+            members = batch_members(batch)
+            views = _views(members)
+            targets, index = (None if x is None else x.to(device) for x in (_labels(members), views.index))
+            loss = model(views.to(device), targets=targets, index=index)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -77,9 +86,17 @@ def fit(
                 on_step(Step(number, total, loss.detach()))
 
 
-def _views(batch: Any) -> Views:
-    members = batch_members(batch).values()
-    for member in members:
+def _views(members: dict[Any, Any]) -> Views:
+    for member in members.values():
         if isinstance(member, Views):
             return member
-    raise TypeError(f"no Views in a batch of {[type(m).__name__ for m in members]}: set one of our collate functions")
+    kinds = [type(member).__name__ for member in members.values()]
+    raise TypeError(f"no Views in a batch of {kinds}: set one of our collate functions")
+
+
+def _labels(members: dict[Any, Any]) -> Tensor | None:
+    for key in ("label", "target", "targets", 1):
+        label = members.get(key)
+        if isinstance(label, Tensor) and label.dtype == torch.int64 and label.ndim == 1:
+            return label
+    return None

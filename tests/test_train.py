@@ -1,0 +1,142 @@
+"""The training loop: what it hands to the model, and how the optimiser moves."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightly_aug import CenterCrop, Indexed, MultiViewCollateFunction, View
+from lightly_aug.models import SSLModel
+from lightly_aug.train import Step, fit
+
+COLLATE = MultiViewCollateFunction([View(CenterCrop(2))], seed=0)
+IMAGES = [np.full((2, 2, 3), 10 * i, np.uint8) for i in range(6)]
+
+
+class Pair(NamedTuple):
+    image: Any
+    target: Any
+
+
+@dataclass
+class Record:
+    image: Any
+    label: Any
+
+
+class Recorder(SSLModel):
+    """Its loss is w·(mean of the view), and it keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Identity()
+        self.w, self.frozen = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0), requires_grad=False)
+        self.given: list[tuple[Any, Any]] = []
+        self.told: list[float] = []
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        assert self.training
+        assert isinstance(views, list)
+        self.given.append((targets, index))
+        loss: Tensor = self.w * views[0].mean()
+        return loss
+
+    def after_step(self, progress: float) -> None:
+        self.told.append(progress)
+
+
+def given(samples: Any) -> tuple[Any, Any]:
+    model = Recorder()
+    fit(model, DataLoader(samples, len(samples), collate_fn=COLLATE), epochs=1)
+    (result,) = model.given
+    return result
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x, y: (x, y),
+        lambda x, y: [x, y],
+        lambda x, y: (x, y, "name"),
+        lambda x, y: {"image": x, "label": y},
+        lambda x, y: {"target": y, "image": x},
+        lambda x, y: {"image": x, "targets": torch.tensor(y)},
+        Pair,
+        Record,
+    ],
+)
+def test_labels_are_found_and_so_is_the_index(make: Any) -> None:
+    samples = [make(image, 7 - i) for i, image in enumerate(IMAGES)]
+    targets, index = given(samples)
+    assert targets.tolist() == [7, 6, 5, 4, 3, 2]
+    assert targets.dtype == torch.int64
+    assert index is None
+    assert given(Indexed(samples))[1].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        IMAGES,
+        [(x,) for x in IMAGES],
+        [(x, 0.5) for x in IMAGES],
+        [(x, "name") for x in IMAGES],
+        [(x, torch.tensor([1, 2])) for x in IMAGES],
+        [(x, "name", 3) for x in IMAGES],
+        [{"image": x, "number": 3} for x in IMAGES],
+    ],
+)
+def test_what_is_no_label_is_none(samples: Any) -> None:
+    assert given(samples) == (None, None)
+
+
+def loader() -> DataLoader[Any]:
+    return DataLoader(IMAGES, 2, collate_fn=COLLATE)  # type: ignore[arg-type]
+
+
+GRADIENTS = [5 / 255, 25 / 255, 45 / 255]  # the mean of each batch
+
+
+def test_sgd_by_hand() -> None:
+    model, steps = Recorder(), list[Step]()
+    fit(model, loader(), epochs=2, lr=0.5, weight_decay=0.1, on_step=steps.append)
+    w, speed = 1.0, 0.0
+    for t, (step, gradient) in enumerate(zip(steps, GRADIENTS * 2, strict=True)):
+        assert (step.number, step.total) == (t + 1, 6)
+        assert step.loss.item() == pytest.approx(w * gradient, rel=1e-5)
+        speed = 0.9 * speed + gradient + 0.1 * w
+        w -= 0.5 * (1 + math.cos(math.pi * t / 6)) / 2 * speed
+    assert model.w.item() == pytest.approx(w, rel=1e-5)
+    assert model.frozen.item() == 1
+    assert model.told == pytest.approx([i / 6 for i in range(1, 7)])
+
+
+def test_another_optimiser_takes_the_place_of_sgd() -> None:
+    """Plain descent in two groups: each learning rate falls along its own cosine, and no weight decays."""
+    model = Recorder()
+    model.second = nn.Parameter(torch.tensor(1.0))
+    groups = [{"params": [model.w], "lr": 0.5}, {"params": [model.second], "lr": 3.0}]
+    optimizer, rates = torch.optim.SGD(groups), []
+    fit(
+        model, loader(), epochs=2, lr=9, weight_decay=9, optimizer=optimizer,
+        on_step=lambda _: rates.append([group["lr"] for group in optimizer.param_groups]),
+    )  # fmt: skip
+    cosine = [(1 + math.cos(math.pi * t / 6)) / 2 for t in range(7)]
+    assert rates == [pytest.approx([0.5 * x, 3 * x], abs=1e-9) for x in cosine[1:]]
+    w = 1 - sum(0.5 * x * gradient for x, gradient in zip(cosine, GRADIENTS * 2, strict=False))
+    assert model.w.item() == pytest.approx(w, rel=1e-5)
+    assert model.second.item() == 1  # it had no gradient
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match="nothing to train on: 0 epochs of 3 batches"):
+        fit(Recorder(), loader(), epochs=0)
+    plain: DataLoader[Any] = DataLoader([(torch.zeros(3), 0)], 1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"no Views in a batch of \['Tensor', 'Tensor'\]: set one of our collate"):
+        fit(Recorder(), plain, epochs=1)
