@@ -3,7 +3,7 @@ BIN := .venv/bin
 DATA ?=
 OUT ?= runs/demo
 
-.PHONY: demo test check format clean
+.PHONY: demo test check methods format clean
 
 demo: .venv/ready  ## train MoCo on photographs, or on DATA=folder, and show what it learnt
 	$(BIN)/lightly-aug demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)")
@@ -16,6 +16,9 @@ check: .venv/ready  ## format, lint, types, import rules
 	$(BIN)/ruff check
 	$(BIN)/mypy lightly_aug
 	$(BIN)/pytest -q tests/test_imports.py
+
+methods: .venv/ready  ## every method on one budget, half an hour on two cores
+	$(BIN)/python -m benchmarks.methods
 
 format: .venv/ready
 	$(BIN)/ruff format
