@@ -593,8 +593,8 @@ METHODS: Final = [
     Method(
         "PIRL",
         lambda t, seed: la.PIRLCollateFunction(t.size, patch=t.size * 3 // 8, jigsaw=t.size * 3 // 2, seed=seed),
-        lambda f, t: ours.PIRL(f, images=t.images, dim=128, negatives=1024),
-        note="the image and nine patches of 3/8 of its side.",
+        lambda f, t: ours.PIRL(f, images=t.images, dim=128, negatives=1024, temperature=0.1, loss="info_nce"),
+        note="the image and nine patches of 3/8 of its side; the authors' later recipe with InfoNCE and τ .1.",
     ),
     Method(
         "PAWS",

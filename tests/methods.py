@@ -72,7 +72,7 @@ CROPS = {"size": SIDE, "local_size": 12, "local_views": 2}
 HEADS = "needs 2 images at least in training, the batch has 1"
 
 METHODS = {
-    "SimCLR": Method(partial(SimCLR, dim=8), partial(SimCLRCollateFunction, SIDE)),
+    "SimCLR v1": Method(partial(SimCLR, dim=8), partial(SimCLRCollateFunction, SIDE)),
     "SimCLR v2": Method(partial(SimCLR, version=2, dim=8), partial(SimCLRCollateFunction, SIDE)),
     "MoCo v1": Method(
         partial(MoCo, version=1, dim=8, queue=12, momentum=0.9),
@@ -115,7 +115,7 @@ METHODS = {
     ),
     "PAWS": Method(partial(PAWS, classes=2, hidden=32, dim=16), partial(PAWSCollateFunction, **CROPS), (), "with and"),
     "AMDIM": Method(partial(AMDIM, maps=("4", "2"), size=SIDE), partial(AMDIMCollateFunction, SIDE)),
-    "CPC": Method(
+    "CPC v2": Method(
         partial(CPC, patch=12, stride=6, grid=3, context=16, blocks=2, dim=8), partial(CPCCollateFunction, 24, 12, 6)
     ),
     "LooC": Method(

@@ -1,5 +1,6 @@
 """The ring against a deque, and what a queue must never do."""
 
+import math
 from collections import deque
 
 import pytest
@@ -89,12 +90,43 @@ def test_keys_are_detached_and_float32(dtype: torch.dtype) -> None:
     assert not bank.keys.requires_grad
 
 
+@pytest.mark.parametrize("filled", [1, 3, 7])
+def test_nearest_by_loop(filled: int) -> None:
+    keys = torch.nn.functional.normalize(torch.randn(7, 3, generator=torch.Generator().manual_seed(0)))
+    queries = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
+    bank = MemoryBank(7, 3)
+    bank.update(keys[:filled])
+    found = bank.nearest(queries.requires_grad_())
+    for query, row in zip(queries, found, strict=True):
+        cosines = [float(query.detach() @ key / query.detach().norm()) for key in keys[:filled]]
+        assert torch.equal(row, keys[cosines.index(max(cosines))])
+    assert not found.requires_grad
+
+
+def test_nearest_while_empty_is_the_query() -> None:
+    bank = MemoryBank(4, 2)
+    queries = torch.tensor([[3.0, 4.0], [0.0, -2.0]])
+    assert torch.equal(bank.nearest(queries), torch.tensor([[0.6, 0.8], [0.0, -1.0]]))
+    bank.update(torch.tensor([[-1.0, 0.0]]))  # the farthest there is, but the only one: unwritten rows are none
+    assert torch.equal(bank.nearest(queries), torch.tensor([[-1.0, 0.0]] * 2))
+
+
+def test_nearest_searches_in_float32() -> None:
+    """Two keys that bfloat16 cannot tell apart."""
+    bank = MemoryBank(2, 2)
+    bank.update(torch.tensor([[math.cos(0.01), math.sin(0.01)], [1.0, 0.0]]))
+    assert bank.nearest(torch.tensor([[5.0, 0.0]], dtype=torch.bfloat16)).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(bank.nearest(torch.tensor([[5.0, 0.0]])), torch.tensor([[1.0, 0.0]]))
+
+
 def test_compiles_in_one_graph() -> None:
     eager, compiled = MemoryBank(5, 2), MemoryBank(5, 2)
 
     @torch.compile(fullgraph=True, backend="eager")
     def step(keys: Tensor) -> tuple[Tensor, Tensor]:
         negatives = compiled.negatives()
+        compiled.nearest(keys)
         compiled.update(keys)
         return negatives
 

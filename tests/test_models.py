@@ -221,7 +221,7 @@ class TestContract:
 
 class TestSimCLR:
     def test_is_nt_xent_of_one_batch(self) -> None:
-        model, (x0, x1) = SimCLR(tiny(), dim=8, temperature=0.3), next(batches("SimCLR")).views
+        model, (x0, x1) = SimCLR(tiny(), dim=8, temperature=0.3), next(batches("SimCLR v1")).views
         z0, z1 = model.head(model.backbone(torch.cat([x0, x1])).flatten(1)).chunk(2)
         assert torch.equal(model([x0, x1]), nt_xent(z0, z1, 0.3))
 

@@ -1,7 +1,7 @@
 """Networks to train, and the width of any."""
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torchvision  # type: ignore[import-untyped]
@@ -16,6 +16,7 @@ def resnet(
     *,
     stem: Literal["imagenet", "cifar"] = "imagenet",
     norm: Literal["batch", "layer"] = "batch",
+    zero_init_residual: bool = False,
     weights: str | torchvision.models.WeightsEnum | None = None,
 ) -> ResNet:
     """A torchvision ResNet that ends in its pooled features `(n, d)`.
@@ -26,6 +27,7 @@ def resnet(
             stride 1 without max-pool, keeps images of about 32 pixels large enough, as SimCLR does for CIFAR-10.
         norm: `"batch"`, or `"layer"` for LayerNorm over channels and pixels, which tells an image nothing about the
             others of its batch, as CPC v2 needs it.
+        zero_init_residual: Begin with residual blocks that do nothing, as SimCLR, SimSiam and MoCo v3 do.
         weights: Torchvision's pretrained weights by name, such as `"DEFAULT"`; None starts from scratch.
 
     Returns:
@@ -47,7 +49,8 @@ def resnet(
         raise ValueError(f"norm is {norm!r}, it must be 'batch' or 'layer'")
     if weights is not None and (name == "resnet10" or stem == "cifar" or norm == "layer"):
         raise ValueError(f"there are no weights for {name} with the {stem} stem and {norm} norm: leave weights=None")
-    options = {"norm_layer": partial(nn.GroupNorm, 1)} if norm == "layer" else {}
+    options: dict[str, Any] = {"norm_layer": partial(nn.GroupNorm, 1)} if norm == "layer" else {}
+    options["zero_init_residual"] = zero_init_residual
     network = (
         ResNet(BasicBlock, [1, 1, 1, 1], **options)
         if name == "resnet10"

@@ -66,9 +66,9 @@ class BYOL(SSLModel):
 
     def after_step(self, progress: float) -> None:
         """ξ ← τξ + (1 - τ)θ, with τ = 1 - (1 - τ_0)(cos(π progress) + 1)/2."""
+        if self.training:  # the first step moves with τ_0
+            self.target.update(self._online(), cosine(self.momentum, 1, self.progress))
         super().after_step(progress)
-        if self.training:
-            self.target.update(self._online(), cosine(self.momentum, 1, progress))
 
     def _online(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, nn.Flatten(), self.projector)

@@ -31,7 +31,8 @@ class CPC(SSLModel):
         context: Width of the context network's hidden layers.
         blocks: How many of them.
         dim: Width of the space in which prediction and patch are compared.
-        offsets: How many rows below a prediction is for; None takes all from 2, as the next row overlaps (recalled).
+        offsets: How many rows below a prediction is for; None takes all from 2, as the next row
+            overlaps (recalled; the paper's pseudo-code begins at 3).
         directions: In how many of the four directions to predict.
 
     Raises:

@@ -96,9 +96,9 @@ class DINO(SSLModel):
 
     def after_step(self, progress: float) -> None:
         """Let the teacher follow."""
+        if self.training:  # the first step moves with the momentum of the beginning
+            self.teacher.update(self._student(), cosine(self.momentum, 1, self.progress))
         super().after_step(progress)
-        if self.training:
-            self.teacher.update(self._student(), cosine(self.momentum, 1, progress))
 
     def _student(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, nn.Flatten(), self.head)

@@ -95,6 +95,11 @@ class PIRL(SSLModel):
                 f"PIRL remembers every image by its index, {len(image)} are needed, got {came}: "
                 "wrap the dataset in Indexed and pass index=views.index"
             )
+        if index.device.type == "cpu" and not 0 <= int(index.min()) <= int(index.max()) < len(self.memory):
+            raise ValueError(
+                f"index goes from {index.min()} to {index.max()}, the memory holds images={len(self.memory)}: "
+                "give the length of the dataset"
+            )
         index = index.to(image.device)
         v = self.image_head(self.embed(image))  # (n, dim)
         parts = self.patch_head(embed_views(self.embed, patches)).view(self.patches, len(image), -1)

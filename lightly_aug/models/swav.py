@@ -33,7 +33,7 @@ class SwaV(SSLModel):
         epsilon: Regularisation of the assignments, above 0.
         queue: How many past embeddings take part in the assignments, 0 for none: small batches need them, the paper
             takes 3840 with batches of 256. They take part once the queue is full.
-        queue_from: From which progress on they do, 0 to 1 (the paper: epoch 15 of 200).
+        queue_from: From which progress on it is filled, 0 to 1 (the paper: epoch 15 of 200).
         freeze: Until which progress the prototypes stay, 0 to 1 (the paper: one epoch). Under
             `DistributedDataParallel` this needs `find_unused_parameters=True`.
 
@@ -91,7 +91,8 @@ class SwaV(SSLModel):
                 full.append(valid.all().expand(len(queued[-1])))
         loss: Tensor = self.loss(scores, queued or None, full or None)
         for queue, embeddings in zip(self.queues, z.detach().chunk(len(views)), strict=False):
-            queue.update(embeddings)
+            if self.progress >= self.queue_from:
+                queue.update(embeddings)
         return loss
 
     def after_step(self, progress: float) -> None:

@@ -64,5 +64,5 @@ def _sines(rows: int, columns: int, dim: int) -> Tensor:
     """Places on a grid as sines and cosines of a quarter of the dimensions each, `(rows * columns, dim)`."""
     frequency = 10000.0 ** (-torch.arange(dim // 4) / (dim // 4))
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    angles = [place.reshape(-1, 1) * frequency for place in (x, y)]
+    angles = [place.reshape(-1, 1) * frequency for place in (y, x)]
     return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1)
