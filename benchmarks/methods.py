@@ -18,7 +18,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from importlib import resources
@@ -44,9 +44,9 @@ from lightly_aug.demo import folder_images, photograph_patches
 from lightly_aug.evaluate import features, knn_accuracy, linear_accuracy
 from lightly_aug.images import image_files
 from lightly_aug.models import SSLModel
-from lightly_aug.train import Step, fit
+from lightly_aug.train import Step, SupportBatchSampler, fit
 
-__all__ = ["METHODS", "Data", "Method", "Plan", "SupportBatches", "images", "main", "map_tiles", "report", "run"]
+__all__ = ["METHODS", "Data", "Method", "Plan", "images", "main", "map_tiles", "report", "run"]
 
 
 class Task(NamedTuple):
@@ -274,43 +274,6 @@ BACKBONES: Final[dict[str, dict[str, int]]] = {
 }
 
 
-class SupportBatches:
-    """Batches for PAWS: so many labelled images of every class in each, in front of unlabelled ones.
-
-    Args:
-        labels: of all images, -1 where there is none.
-        batch: images in a batch, labelled and unlabelled.
-        each: labelled images of every class in a batch.
-        seed: of the order.
-    """
-
-    def __init__(self, labels: Sequence[int], batch: int, each: int, seed: int) -> None:
-        known = np.array(labels)
-        self.supports = [np.flatnonzero(known == label) for label in np.unique(known[known >= 0])]
-        self.others = np.flatnonzero(known < 0)
-        self.batch, self.each = batch, each
-        self.free = batch - each * len(self.supports)
-        if self.free < 1 or len(self.others) < self.free or min(map(len, self.supports)) < each:
-            raise ValueError(
-                f"a batch of {batch} cannot hold {each} images of each of {len(self.supports)} classes and others: "
-                "take a larger --batch or more labelled images"
-            )
-        self.steps = len(known) // batch
-        self.rng = np.random.default_rng(seed)
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[list[int]]:
-        others: list[int] = []
-        for _ in range(self.steps):
-            if len(others) < self.free:
-                others = self.rng.permutation(self.others).tolist()
-            supports = [self.rng.choice(images, self.each, replace=False) for images in self.supports]
-            yield [*np.concatenate(supports).tolist(), *others[: self.free]]
-            others = others[self.free :]
-
-
 def _loader(plan: Plan, method: Method, data: Data, collate: BaseCollateFunction, seed: int) -> DataLoader[Any]:
     workers = 0 if plan.device == "cpu" else min(8, os.cpu_count() or 1)
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": collate}
@@ -320,7 +283,7 @@ def _loader(plan: Plan, method: Method, data: Data, collate: BaseCollateFunction
     labels = some_labels([label for _, label in data.train], method.labelled)
     pairs = _Relabelled(data.train, labels)
     each = max(1, plan.batch // (3 * len(data.classes)))
-    return DataLoader(Indexed(pairs), batch_sampler=SupportBatches(labels, plan.batch, each, seed), **options)
+    return DataLoader(Indexed(pairs), batch_sampler=SupportBatchSampler(labels, plan.batch, each, seed), **options)
 
 
 class _Relabelled:

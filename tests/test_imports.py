@@ -41,7 +41,7 @@ ALLOWED = {
     "models.vit": "extras",
     "models": "distributed memory_bank loss models.base models.backbones models.heads models.momentum",
     "models.__init__": "models",
-    "train": "extras samples views models.base train",
+    "train": "distributed extras samples views models.base train",
     "evaluate": "extras samples models.base evaluate",
     "plot": "clock extras images operations invariances collate",
     "peers": "extras operations invariances engines collate",

@@ -15,7 +15,7 @@ from photos import write_photos
 from PIL import Image
 
 from benchmarks import methods
-from benchmarks.methods import METHODS, Data, Method, Plan, SupportBatches, images, map_tiles, report, run, some_labels
+from benchmarks.methods import METHODS, Data, Method, Plan, images, map_tiles, report, run, some_labels
 
 
 @pytest.fixture(scope="module")
@@ -127,21 +127,6 @@ def test_peers_that_are_not_there_are_said_to_be_so(monkeypatch: pytest.MonkeyPa
     table = report(Plan(), [row("BYOL", "ours", 0, 0.5, 1.0), row("MoCo v1", "ours", 0, 0.5, 1.0)])
     assert "| BYOL | 50.0 | 100.0 | 1.000 | 1 | not installed | not installed | not installed |" in table
     assert "| MoCo v1 | 50.0 | 100.0 | 1.000 | 1 |  |  |  |" in table
-
-
-def test_support_batches() -> None:
-    labels = [0, 0, 0, 1, 1, 7, 7, 7] + [-1] * 22
-    batches = list(SupportBatches(labels, 10, 2, seed=0))
-    assert len(batches) == len(SupportBatches(labels, 10, 2, seed=0)) == 3
-    for batch in batches:
-        assert len(set(batch)) == 10
-        assert Counter(labels[i] for i in batch) == {0: 2, 1: 2, 7: 2, -1: 4}
-    unlabelled = [i for batch in batches for i in batch if labels[i] < 0]
-    assert len(set(unlabelled)) == 12  # none twice before all came
-    assert batches == list(SupportBatches(labels, 10, 2, seed=0)) != list(SupportBatches(labels, 10, 2, seed=1))
-    for size, each in ((6, 2), (10, 3)):
-        with pytest.raises(ValueError, match=f"a batch of {size} cannot hold {each} images of each of 3 classes"):
-            SupportBatches(labels, size, each, seed=0)
 
 
 def test_some_labels_are_the_same_share_of_every_class() -> None:

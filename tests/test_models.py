@@ -377,6 +377,10 @@ class TestBackbones:
             x = torch.rand(1, 3, 64, 64)
             assert torch.equal(network.eval()(x), reference.eval()(x))
 
+    def test_residual_blocks_may_begin_at_zero(self) -> None:
+        assert not any(block.bn2.weight.any() for block in resnet("resnet10", zero_init_residual=True).layer1)
+        assert all(block.bn2.weight.all() for block in resnet("resnet10").layer1)
+
     def test_cifar_stem_keeps_the_resolution(self) -> None:
         network = resnet("resnet10", stem="cifar")
         sizes: list[tuple[int, ...]] = []

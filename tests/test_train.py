@@ -1,6 +1,7 @@
-"""The training loop: what it hands to the model, and how the optimiser moves."""
+"""The training loop: what it hands to the model, and how the optimiser moves; batches with some labels."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from lightly_aug import CenterCrop, Indexed, MultiViewCollateFunction, View
 from lightly_aug.models import SSLModel
-from lightly_aug.train import Step, fit
+from lightly_aug.train import Step, SupportBatchSampler, fit
 
 COLLATE = MultiViewCollateFunction([View(CenterCrop(2))], seed=0)
 IMAGES = [np.full((2, 2, 3), 10 * i, np.uint8) for i in range(6)]
@@ -140,3 +141,20 @@ def test_errors() -> None:
     plain: DataLoader[Any] = DataLoader([(torch.zeros(3), 0)], 1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"no Views in a batch of \['Tensor', 'Tensor'\]: set one of our collate"):
         fit(Recorder(), plain, epochs=1)
+
+
+def test_support_batches() -> None:
+    labels = [0, 0, 0, 1, 1, 7, 7, 7] + [-1] * 22
+    batches = list(SupportBatchSampler(labels, 10, 2, seed=0))
+    assert len(batches) == len(SupportBatchSampler(labels, 10, 2, seed=0)) == 3
+    for batch in batches:
+        assert len(set(batch)) == 10
+        assert Counter(labels[i] for i in batch) == {0: 2, 1: 2, 7: 2, -1: 4}
+    unlabelled = [i for batch in batches for i in batch if labels[i] < 0]
+    assert len(set(unlabelled)) == 12  # none twice before all came
+    assert (
+        batches == list(SupportBatchSampler(labels, 10, 2, seed=0)) != list(SupportBatchSampler(labels, 10, 2, seed=1))
+    )
+    for size, each in ((6, 2), (10, 3), (10, 0), (40, 1)):
+        with pytest.raises(ValueError, match=f"a batch of {size} cannot hold {each} images of each of 3 classes"):
+            SupportBatchSampler(labels, size, each, seed=0)

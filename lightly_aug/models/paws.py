@@ -18,7 +18,8 @@ class PAWS(SSLModel):
     Semi-Supervised Learning of Visual Features by Non-Parametrically Predicting View Assignments with Support Samples
     (Assran et al. 2021, arXiv 2104.13963). A batch holds both kinds: `targets` is -1 for the images without a label, as
     torchvision's STL10 and scikit-learn have it, and those with one are the support. Every class should be in every
-    batch. BatchNorm sees all views of one size, of both kinds, as one batch.
+    batch: `lightly_aug.train.SupportBatchSampler` sees to it. BatchNorm sees all views of one size, of both kinds, as
+    one batch.
 
     Args:
         backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, of any of the views' sizes.
