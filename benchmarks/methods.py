@@ -4,7 +4,8 @@ All train the same small ResNet from scratch on the same images for the same num
 optimiser, in three seeds; then the k nearest neighbours and a linear classifier read labels off the features of
 held-out images: at the end of the training, never at the best epoch. Beside them stand raw pixels, the network before
 training, and, where lightly is installed, the same methods from lightly's parts (`methods_peers.py`) in the same loop.
-A pass over the images costs methods with many views more time than others; the seconds are in the table.
+A pass over the images costs methods with many views more time than others; the seconds in the JSON file are those of
+processes that run side by side and compare nothing.
 
 By default the images are 32-pixel patches of photographs and tiles of a map, which are there offline. `--data cifar10`,
 `--data imagenette` and `--data FOLDER` (of class folders, or of `train` and `val` with class folders in them) read
@@ -65,7 +66,6 @@ class Method(NamedTuple):
         views: makes the collate function, from the task and a seed.
         model: puts the method on a backbone.
         peer: the same from lightly's parts, if it has them.
-        lr: learning rate of AdamW at the beginning.
         note: in what this row differs from the others.
         norm: normalisation layer of the backbone, from its width.
         still: side of the images to measure with, as a multiple of the views'.
@@ -76,7 +76,6 @@ class Method(NamedTuple):
     views: Callable[[Task, int], BaseCollateFunction]
     model: Callable[[nn.Module, Task], SSLModel]
     peer: Callable[[nn.Module], SSLModel] | None = None
-    lr: float = 1e-3
     note: str = ""
     norm: Callable[[int], nn.Module] = nn.BatchNorm2d
     still: float = 1.0
@@ -190,7 +189,7 @@ def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
     Args:
         plan: the budget.
         name: of the method.
-        parts: "ours", "lightly", "untrained" (the network as the method would begin with it) or "pixels".
+        parts: "ours", "lightly", "untrained" (the first weights, with BatchNorm statistics of the images) or "pixels".
         seed: of weights, order and views.
 
     Returns:
@@ -215,7 +214,7 @@ def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
         loader = _loader(plan, method, data, method.views(task, seed), seed)
         model.to(plan.device)
         learnt = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(learnt, lr=method.lr, weight_decay=1e-4)
+        optimizer = torch.optim.AdamW(learnt, lr=1e-3, weight_decay=1e-4)
 
         def on_step(step: Step) -> None:
             losses.append(step.loss)
@@ -223,18 +222,34 @@ def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
         fit(model, loader, epochs=plan.epochs, optimizer=optimizer, device=plan.device, on_step=on_step)
         found["loss"] = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
         found["seconds"] = time.perf_counter() - start
+    else:
+        _fill_statistics(model, data, round(plan.size * method.still))
     return found | measured(model.to(plan.device).embed, data, round(plan.size * method.still), plan.device)
 
 
 def measured(embed: Callable[[Tensor], Tensor], data: Data, size: int, device: str) -> dict[str, float]:
     """Read labels off the features of still images, both ways."""
-    still = MultiViewCollateFunction([View(Resize(size), CenterCrop(size), Normalize())])
-    loaders = (DataLoader(Indexed(pairs), 256, collate_fn=still) for pairs in (data.train, data.test))
-    (x, y), (x_test, y_test) = (features(embed, loader, device) for loader in loaders)
+    (x, y), (x_test, y_test) = (features(embed, _still(pairs, size), device) for pairs in (data.train, data.test))
     assert y is not None
     assert y_test is not None
     knn = knn_accuracy(x, y, x_test, y_test, k=min(20, len(x)), temperature=0.07)
     return {"knn": knn, "linear": linear_accuracy(x, y, x_test, y_test)}
+
+
+def _still(pairs: Sequence[Any], size: int) -> DataLoader[Any]:
+    still = MultiViewCollateFunction([View(Resize(size), CenterCrop(size), Normalize())])
+    return DataLoader(Indexed(pairs), 256, collate_fn=still)
+
+
+@torch.no_grad()
+def _fill_statistics(model: SSLModel, data: Data, size: int) -> None:
+    """Give BatchNorm the means and variances of the training images, which the weights before training never saw."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the average over all batches
+    model.train()
+    for views, _ in _still(data.train, size):
+        model.embed(views.to("cpu")[0])
 
 
 class SmallResNet(nn.Module):
@@ -283,7 +298,7 @@ def _loader(plan: Plan, method: Method, data: Data, collate: BaseCollateFunction
     labels = some_labels([label for _, label in data.train], method.labelled)
     pairs = _Relabelled(data.train, labels)
     each = max(1, plan.batch // (3 * len(data.classes)))
-    return DataLoader(Indexed(pairs), batch_sampler=SupportBatchSampler(labels, plan.batch, each, seed), **options)
+    return DataLoader(pairs, batch_sampler=SupportBatchSampler(labels, plan.batch, each, seed), **options)
 
 
 class _Relabelled:
@@ -409,8 +424,8 @@ def report(plan: Plan, runs: Sequence[dict[str, Any]], *, peers: bool = True, op
     """The runs as Markdown; `options` are those of the command line."""
     data, versions = images(plan), ", ".join(f"{name} {number}" for name, number in _versions().items())
     published = PUBLISHED.get(plan.data, {})
-    columns = ["", "kNN %", "linear %", "last loss", "s a run"]
-    columns += ["by lightly: kNN %", "linear %", "s a run"] if peers else []
+    columns = ["", "kNN %", "linear %", "last loss"]
+    columns += ["from lightly's parts: kNN %", "linear %"] if peers else []
     lines = [
         "# Methods on one budget\n",
         f"{data.told} {len(data.train)} images to train with, {len(data.test)} to test, {len(data.classes)} classes.",
@@ -428,9 +443,9 @@ def report(plan: Plan, runs: Sequence[dict[str, Any]], *, peers: bool = True, op
     for title, name, parts in rows:
         if not any((run["method"], run["parts"]) == (name, parts) for run in runs):
             continue
-        cells = [title, *(_cell(runs, name, parts, key) for key in ("knn", "linear", "loss", "seconds"))]
+        cells = [title, *(_cell(runs, name, parts, key) for key in ("knn", "linear", "loss"))]
         if peers and parts == "ours" and METHOD[name].peer:
-            cells += [_cell(runs, name, "lightly", key) for key in ("knn", "linear", "seconds")]
+            cells += [_cell(runs, name, "lightly", key) for key in ("knn", "linear")]
         cells += [""] * (len(columns) - len(cells))
         cells += [column.get(name, "") if parts == "ours" else "" for column in published.values()]
         lines.append(f"| {' | '.join(cells)} |")
@@ -440,6 +455,11 @@ def report(plan: Plan, runs: Sequence[dict[str, Any]], *, peers: bool = True, op
         lines.append(
             "- Published: test accuracy in % that a modular package states for its ResNet-18, with the epochs and the "
             "batch in the head and a protocol of its own; its MoCo and SimCLR name no version."
+        )
+    if peers:
+        lines.append(
+            "- lightly's parts are put together as in its own examples: in SimCLR, SwAV and DINO BatchNorm sees each "
+            "view alone, NNCLR has both directions in one softmax, queues begin with random keys."
         )
     lines += [
         f"- Failed: {run['method']}, {run['parts']}, seed {run['seed']}: {run['error']}"
@@ -456,8 +476,6 @@ def _cell(runs: Sequence[dict[str, Any]], name: str, parts: str, key: str) -> st
     if not values:
         failed = any("error" in run for run in asked)
         return "failed" if failed else "not installed" if parts == "lightly" and not _version("lightly") else ""
-    if key == "seconds":
-        return f"{fmean(values):.0f}"
     if key == "loss":
         return f"{fmean(values):.3f}"
     spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
@@ -549,7 +567,7 @@ METHODS: Final = [
     Method(
         "DINO",
         lambda t, seed: la.DINOCollateFunction(t.size, local_size=t.size // 2, local_views=4, seed=seed),
-        lambda f, t: ours.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1, freeze=0),
+        lambda f, t: ours.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1, frozen_until=0),
         lambda f: peers.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1),
         note="two views and four of half the side.",
     ),
@@ -596,7 +614,10 @@ PIXELS: Final = 16
 
 METHOD: Final = {method.name: method for method in METHODS}
 
-UNTRAINED: Final = {"SimCLR v1": "Untrained network", "CPC v2": "Untrained network, patch by patch as in CPC v2"}
+UNTRAINED: Final = {
+    "SimCLR v1": "Untrained network, statistics filled",
+    "CPC v2": "Untrained network with LayerNorm, patch by patch as in CPC v2",
+}
 """Whose network before training is measured, and how that row is called."""
 
 _MOCO, _SIMCLR = "MoCo v2", "SimCLR v1"

@@ -1,7 +1,9 @@
 """The methods as one puts them together from lightly's heads, losses, memory banks and momentum utilities.
 
 That is lightly 1.6 (`pip install lightly`). Each class takes the numbers that the class of the same name in
-`lightly_aug.models` takes, and follows lightly's own example of the method.
+`lightly_aug.models` takes, and follows lightly's own example of the method. What differs from ours by that: every view
+is a batch of its own for BatchNorm in SimCLR, SwAV and DINO, NNCLR has both directions in one softmax, and queues begin
+with random keys. SimCLR v2 and MoCo v3 could be put together from these parts, too; they are not here.
 """
 
 from collections.abc import Sequence
@@ -140,7 +142,7 @@ class NNCLR(_Peer):
         self.loss = _loss("NTXentLoss", temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Half the sum of both directions; the bank takes the first view's embeddings."""
+        """Half the sum of both directions; the bank takes the second view's embeddings."""
         z0, z1 = (self.head(self.embed(x)) for x in views)
         p0, p1 = self.predictor(z0), self.predictor(z1)
         nearest0, nearest1 = self.bank(z0.detach(), update=False), self.bank(z1.detach(), update=True)

@@ -55,7 +55,7 @@ COLLATES: dict[str, Callable[..., BaseCollateFunction]] = {  # by the size of th
     "barlow-twins": BarlowTwinsCollateFunction,
     "byol": BYOLCollateFunction,
     "color": ColorCollateFunction,
-    "cpc": lambda size, **options: CPCCollateFunction(size, size // 4, size // 8, **options),
+    "cpc": lambda size, **options: CPCCollateFunction(*(max(1, size // 8) * n for n in (8, 2, 1)), **options),
     "dino": lambda size, **options: DINOCollateFunction(size, _part(size, 96), **options),
     "image": ImageCollateFunction,
     "looc": LooCCollateFunction,
@@ -214,7 +214,7 @@ def _part(size: int, of_224: int) -> int:
 
 
 def _model(method: str, network: torch.nn.Module, images: int, batch: int) -> "SSLModel":
-    """A method with its paper's arguments, but for memories that do not outlive the dataset."""
+    """A method with its paper's arguments, but for what is too large for a small dataset."""
     from lightly_aug import models
 
     def queue(size: int) -> int:
@@ -228,7 +228,7 @@ def _model(method: str, network: torch.nn.Module, images: int, batch: int) -> "S
         case "nnclr":
             return models.NNCLR(network, queue=queue(98304))
         case "pirl":
-            return models.PIRL(network, images=images, negatives=min(32000, images))
+            return models.PIRL(network, images=images, negatives=min(32000, images), loss="info_nce")
         case "barlow-twins":
             return models.BarlowTwins(network)
         case "byol":
@@ -240,7 +240,7 @@ def _model(method: str, network: torch.nn.Module, images: int, batch: int) -> "S
         case "simsiam":
             return models.SimSiam(network)
         case "swav":
-            return models.SwaV(network)
+            return models.SwaV(network, prototypes=min(3000, max(16, images // 8)), queue=queue(3840))
     return models.SimCLR(network)
 
 

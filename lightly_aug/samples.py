@@ -26,7 +26,8 @@ class Indexed(Dataset[_IndexedSample]):
     """A dataset whose samples know their index, so that a sample gets the same views wherever it comes up.
 
     With it, draws do not depend on the batch size, the order, the number of workers or the rank. The collate
-    function takes the index off again: batches look as they do without, and `Views.index` holds the indices.
+    function takes the index off again: batches look as they do without, and `Views.index` holds the indices. Nor do
+    they depend on how often: with a sampler that repeats images in an epoch, these get the same views again.
 
     Args:
         dataset: any dataset with integer indices.

@@ -103,7 +103,7 @@ METHODS = {
     ),
     "SwAV": Method(partial(SwaV, hidden=32, dim=8, prototypes=10, queue=12), partial(SwaVCollateFunction, **CROPS)),
     "DINO": Method(
-        partial(DINO, hidden=32, bottleneck=8, dim=16, momentum=0.9, freeze=0),
+        partial(DINO, hidden=32, bottleneck=8, dim=16, momentum=0.9, frozen_until=0),
         partial(DINOCollateFunction, **CROPS),
         ("teacher.",),
         steps=12,  # until the centre catches up and spreads the targets

@@ -445,7 +445,7 @@ class TestMistakesOfOthers:
                 assert not m.bias.any()
 
     def test_the_wrong_last_layer_frozen(self) -> None:
-        model, data = METHODS["DINO"].model(tiny(), freeze=0.5), batches("DINO")
+        model, data = METHODS["DINO"].model(tiny(), frozen_until=0.5), batches("DINO")
         optimiser = optimiser_of(model)
         for step in range(4):
             loss = next(data).loss(model)

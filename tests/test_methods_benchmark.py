@@ -113,20 +113,31 @@ def test_report_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     table = report(Plan(data="cifar10"), runs)
     assert "Some images. 5 images to train with, 2 to test, 1 classes." in table
-    assert "| Raw pixels, 16x16 | 25.0 | 100.0 |  |  |  |  |  |  |  |  |  |" in table
+    assert "| Raw pixels, 16x16 | 25.0 | 100.0 |  |  |  |  |  |  |  |" in table
     # sd of .5 and .7 is .2/sqrt(2)
-    assert "| BYOL | 60.0 ± 14.1 | 100.0 ± 0.0 | 1.500 | 2 | 60.0 | 100.0 | 3 | 85 | 84 |  |  |" in table
+    assert "| BYOL | 60.0 ± 14.1 | 100.0 ± 0.0 | 1.500 | 60.0 | 100.0 | 85 | 84 |  |  |" in table
     assert "- Failed: BYOL, lightly, seed 1: ValueError: no" in table
     assert "SimSiam" not in table
     assert "85" not in report(Plan(), runs, peers=False)
+
+
+def test_untrained_networks_have_the_statistics_of_the_images(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def variances(embed: Any, *_: Any) -> dict[str, float]:
+        first = embed.__self__.backbone.stem[1]
+        return {"steps": first.num_batches_tracked.item(), "variance": first.running_var.mean().item()}
+
+    monkeypatch.setattr(methods, "measured", variances)
+    found = run(plan, "SimCLR v1", "untrained", 0)
+    assert found["steps"] == 1  # the images are one batch
+    assert abs(found["variance"] - 1) > 0.01
 
 
 def test_peers_that_are_not_there_are_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods, "images", lambda plan: Data([0], [0], ["a"], ""))
     monkeypatch.setattr(methods, "_version", lambda package: "")
     table = report(Plan(), [row("BYOL", "ours", 0, 0.5, 1.0), row("MoCo v1", "ours", 0, 0.5, 1.0)])
-    assert "| BYOL | 50.0 | 100.0 | 1.000 | 1 | not installed | not installed | not installed |" in table
-    assert "| MoCo v1 | 50.0 | 100.0 | 1.000 | 1 |  |  |  |" in table
+    assert "| BYOL | 50.0 | 100.0 | 1.000 | not installed | not installed |" in table
+    assert "| MoCo v1 | 50.0 | 100.0 | 1.000 |  |  |" in table
 
 
 def test_some_labels_are_the_same_share_of_every_class() -> None:

@@ -91,7 +91,7 @@ class TestSwaV:
             assert bank.filled == 8
 
     def test_frozen_prototypes(self) -> None:
-        model, data = METHODS["SwAV"].model(tiny(), freeze=0.5), batches("SwAV")
+        model, data = METHODS["SwAV"].model(tiny(), frozen_until=0.5), batches("SwAV")
         optimiser, weight = optimiser_of(model), model.prototypes.weight
         start = weight.clone()
         for step in range(4):
@@ -120,7 +120,12 @@ class TestSwaV:
 class TestDINO:
     def test_is_the_paper(self) -> None:
         """The last layer stays for 2 steps of 8, the teacher's temperature moves for 4; the centre is one step old."""
-        options: dict[str, Any] = {"teacher_temperature": (0.04, 0.2), "warmup": 0.5, "freeze": 0.25, "momentum": 0.8}
+        options: dict[str, Any] = {
+            "teacher_temperature": (0.04, 0.2),
+            "warmup": 0.5,
+            "frozen_until": 0.25,
+            "momentum": 0.8,
+        }
         model = DINO(tiny(), hidden=32, bottleneck=8, dim=16, **options).double()
         f, g, last = copies(model.backbone, *model.head)
         f_t, g_t, last_t = copies(f, g, last)

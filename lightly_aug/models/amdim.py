@@ -44,7 +44,7 @@ class AMDIM(SSLModel):
         backbone: nn.Module,
         *,
         maps: tuple[str, str] = ("local5", "local7"),
-        size: int = 64,
+        size: int = 128,
         clip: float = 20.0,
         penalty: float = 5e-2,
     ) -> None:
@@ -52,7 +52,12 @@ class AMDIM(SSLModel):
         self.backbone = backbone
         self.maps = maps
         with _captured(backbone, maps) as local:
-            dim = feature_width(backbone, size)
+            try:
+                dim = feature_width(backbone, size)
+            except ValueError as error:
+                raise ValueError(
+                    f"the backbone does not take views of size={size}, give their size: {error}"
+                ) from error
         for name in maps:
             if name not in local or local[name].ndim != 4:
                 came = tuple(local[name].shape) if name in local else "nothing"

@@ -67,7 +67,7 @@ def resnet(
 def feature_width(backbone: nn.Module, size: int = 64) -> int:
     """Measure how many features a backbone gives, on black images with as many channels as its first convolution takes.
 
-    The backbone is left as it was: BatchNorm statistics, the mode of every submodule and random generators too.
+    The backbone is left as it was, BatchNorm statistics and the mode of every submodule too.
 
     Args:
         backbone: Maps images `(n, c, h, w)` to `(n, d)` or `(n, d, 1, 1)`.

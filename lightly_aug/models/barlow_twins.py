@@ -46,7 +46,7 @@ class BarlowTwins(SSLModel):
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """How far the cross-correlation is from the identity; views are `(n, c, h, w)`."""
-        x0, x1 = two_views(views, images=2)
+        x0, x1 = two_views(views, images=2 if self.training else 1)
         z0, z1 = self.projector(self.embed(x0)), self.projector(self.embed(x1))  # (n, dim)
         loss: Tensor = self.loss(z0, z1)
         return loss

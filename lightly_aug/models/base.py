@@ -44,7 +44,14 @@ class SSLModel(nn.Module, ABC):
 
         Args:
             progress: How much of the training is done, from 0 to 1.
+
+        Raises:
+            ValueError: `progress` is out of range, as a number of steps is.
         """
+        if not 0 <= progress <= 1:
+            raise ValueError(
+                f"progress is {progress}, it must lie in [0, 1]: give the share of the training that is done"
+            )
         if self.training:
             self.progress = progress
 

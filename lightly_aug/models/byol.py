@@ -8,7 +8,7 @@ from lightly_aug.loss import BYOLLoss
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_momentum, cosine
+from lightly_aug.models.momentum import MomentumEncoder, check_share, cosine
 
 __all__ = ["BYOL"]
 
@@ -47,7 +47,7 @@ class BYOL(SSLModel):
         momentum: float = 0.996,
     ) -> None:
         super().__init__()
-        check_momentum(momentum)
+        check_share(momentum=momentum)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, hidden, dim, last_bias=False)  # g_θ

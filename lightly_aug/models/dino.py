@@ -10,7 +10,7 @@ from lightly_aug.loss.info_nce import dot, unit
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_momentum, cosine
+from lightly_aug.models.momentum import MomentumEncoder, check_share, cosine
 
 __all__ = ["DINO"]
 
@@ -34,7 +34,7 @@ class DINO(SSLModel):
         teacher_temperature: τ_t of the teacher, above 0: at the beginning, and after `warmup`; the paper's longer runs
             take (0.04, 0.07).
         warmup: The share of the training in which τ_t moves from the first to the second, linearly.
-        freeze: Until which progress the last layer stays, 0 to 1 (the paper: one epoch). Under
+        frozen_until: Until which progress the last layer stays, 0 to 1 (the paper: one epoch). Under
             `DistributedDataParallel` this needs `find_unused_parameters=True`.
 
     Raises:
@@ -59,10 +59,10 @@ class DINO(SSLModel):
         temperature: float = 0.1,
         teacher_temperature: tuple[float, float] = (0.04, 0.04),
         warmup: float = 0.3,
-        freeze: float = 0.01,
+        frozen_until: float = 0.01,
     ) -> None:
         super().__init__()
-        check_momentum(momentum)
+        check_share(momentum=momentum, warmup=warmup, frozen_until=frozen_until)
         if not min(teacher_temperature) > 0:
             raise ValueError(f"teacher_temperature is {teacher_temperature}, both must be above 0")
         if dim < 1:
@@ -80,7 +80,7 @@ class DINO(SSLModel):
         self.momentum = momentum
         self.teacher_temperature = teacher_temperature
         self.warmup = warmup
-        self.frozen_until = freeze
+        self.frozen_until = frozen_until
         self.loss = DINOLoss(dim, temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, several_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_momentum
+from lightly_aug.models.momentum import MomentumEncoder, check_share
 
 __all__ = ["LooC"]
 
@@ -61,7 +61,7 @@ class LooC(SSLModel):
         super().__init__()
         if groups < 1:
             raise ValueError(f"groups is {groups}, there must be at least 1 to leave out")
-        check_momentum(momentum)
+        check_share(momentum=momentum)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.heads = _Heads(mlp(width, width, dim, norm=False) for _ in range(groups + 1))

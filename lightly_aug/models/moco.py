@@ -12,7 +12,7 @@ from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_momentum
+from lightly_aug.models.momentum import MomentumEncoder, check_share
 
 __all__ = ["MoCo"]
 
@@ -62,7 +62,7 @@ class MoCo(SSLModel):
         super().__init__()
         if version not in (1, 2):
             raise ValueError(f"MoCo has versions 1 and 2, got {version!r}")
-        check_momentum(momentum)
+        check_share(momentum=momentum)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.head = mlp(width, *[width] * (version - 1), dim, norm=False)

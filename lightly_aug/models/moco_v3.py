@@ -8,7 +8,7 @@ from lightly_aug.loss import InfoNCELoss
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_momentum, cosine
+from lightly_aug.models.momentum import MomentumEncoder, check_share, cosine
 
 __all__ = ["MoCoV3"]
 
@@ -51,7 +51,7 @@ class MoCoV3(SSLModel):
         temperature: float | None = None,
     ) -> None:
         super().__init__()
-        check_momentum(momentum)
+        check_share(momentum=momentum)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, *[hidden] * (2 if vit else 1), dim, bias=False, last_norm="plain")

@@ -6,7 +6,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MomentumEncoder", "check_momentum", "cosine"]
+__all__ = ["MomentumEncoder", "check_share", "cosine"]
 
 
 def cosine(start: float, end: float, progress: float) -> float:
@@ -56,7 +56,7 @@ class MomentumEncoder(nn.Module):
         Raises:
             ValueError: The parameters differ in name or shape, or `momentum` is out of range.
         """
-        check_momentum(momentum)
+        check_share(momentum=momentum)
         own, followed = dict(self.network.named_parameters()), dict(network.named_parameters())
         shapes, expected = ({name: tuple(p.shape) for name, p in ps.items()} for ps in (followed, own))
         if shapes != expected:
@@ -65,7 +65,8 @@ class MomentumEncoder(nn.Module):
         torch._foreach_lerp_(list(own.values()), [followed[name] for name in own], 1 - momentum)
 
 
-def check_momentum(momentum: float) -> None:
-    """Refuse what is no share."""
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"momentum is {momentum}, it must lie in [0, 1]")
+def check_share(**values: float) -> None:
+    """Refuse what is no share of one, by name."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}, it must lie in [0, 1]")

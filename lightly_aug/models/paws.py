@@ -77,7 +77,7 @@ class PAWS(SSLModel):
         Two views of one size come first, any number of others may follow, each `(n, c, h, w)`.
         """
         several_views(views, alike=2)
-        labelled, unlabelled = _split(targets, len(views[0]))
+        labelled, unlabelled = _split(targets, len(views[0]), self.loss.classes)
         supports = [x[labelled] for x in views[: self.support_views]]
         anchors = [x[unlabelled] for x in views]
         h = self.projector(embed_views(self.embed, [*supports, *anchors]))
@@ -94,11 +94,13 @@ class PAWS(SSLModel):
         return loss
 
 
-def _split(targets: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
+def _split(targets: Tensor | None, n: int, classes: int) -> tuple[Tensor, Tensor]:
     """Rows with and without label."""
     if targets is None or targets.shape != (n,):
         came = "none" if targets is None else f"targets of shape {tuple(targets.shape)}"
         raise ValueError(f"PAWS needs a label for each of {n} images, -1 where there is none, got {came}")
+    if targets.device.type == "cpu" and int(targets.max()) >= classes:
+        raise ValueError(f"targets go up to {targets.max()}, with classes={classes} to {classes - 1} at most")
     has = targets >= 0
     labelled, unlabelled = has.nonzero()[:, 0], (~has).nonzero()[:, 0]
     if not len(labelled) or not len(unlabelled):

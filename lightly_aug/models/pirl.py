@@ -11,6 +11,7 @@ from lightly_aug.loss import InfoNCELoss, NCELoss
 from lightly_aug.loss.info_nce import check_temperature, unit
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
+from lightly_aug.models.momentum import check_share
 
 __all__ = ["PIRL"]
 
@@ -68,9 +69,7 @@ class PIRL(SSLModel):
         for name, value in (("images", images), ("patches", patches), ("dim", dim), ("negatives", negatives)):
             if value < 1:
                 raise ValueError(f"{name} is {value}, it must be at least 1")
-        for name, share in (("momentum", momentum), ("weight", weight)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} is {share}, it must lie in [0, 1]")
+        check_share(momentum=momentum, weight=weight)
         if loss not in ("nce", "info_nce"):
             raise ValueError(f"loss is {loss!r}, it must be 'nce' or 'info_nce'")
         check_temperature(temperature)
@@ -100,7 +99,7 @@ class PIRL(SSLModel):
                 f"index goes from {index.min()} to {index.max()}, the memory holds images={len(self.memory)}: "
                 "give the length of the dataset"
             )
-        index = index.to(image.device)
+        index = index.to(image.device, torch.int64)
         v = self.image_head(self.embed(image))  # (n, dim)
         parts = self.patch_head(embed_views(self.embed, patches)).view(self.patches, len(image), -1)
         w = self.jigsaw_head(parts.transpose(0, 1).flatten(1))  # (n, dim)

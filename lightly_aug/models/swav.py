@@ -12,6 +12,7 @@ from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
 from lightly_aug.models.heads import mlp
+from lightly_aug.models.momentum import check_share
 
 __all__ = ["SwaV"]
 
@@ -34,7 +35,7 @@ class SwaV(SSLModel):
         queue: How many past embeddings take part in the assignments, 0 for none: small batches need them, the paper
             takes 3840 with batches of 256. They take part once the queue is full.
         queue_from: From which progress on it is filled, 0 to 1 (the paper: epoch 15 of 200).
-        freeze: Until which progress the prototypes stay, 0 to 1 (the paper: one epoch). Under
+        frozen_until: Until which progress the prototypes stay, 0 to 1 (the paper: one epoch). Under
             `DistributedDataParallel` this needs `find_unused_parameters=True`.
 
     Raises:
@@ -61,9 +62,10 @@ class SwaV(SSLModel):
         epsilon: float = 0.05,
         queue: int = 0,
         queue_from: float = 0.0,
-        freeze: float = 0.0,
+        frozen_until: float = 0.0,
     ) -> None:
         super().__init__()
+        check_share(queue_from=queue_from, frozen_until=frozen_until)
         if prototypes < 1:
             raise ValueError(f"prototypes is {prototypes}, it must be at least 1")
         width = feature_width(backbone) if width is None else width
@@ -72,7 +74,7 @@ class SwaV(SSLModel):
         self.prototypes = nn.Linear(dim, prototypes, bias=False)  # rows of unit length
         self.queues = nn.ModuleList(MemoryBank(queue, dim) for _ in range(2 if queue else 0))  # type: ignore[assignment]
         self.queue_from = queue_from
-        self.frozen_until = freeze
+        self.frozen_until = frozen_until
         self.loss = SwaVLoss(temperature, epsilon)
         self._normalize()
 

@@ -25,6 +25,7 @@ def vit(name: str = "vit_small_patch16_224", *, moco_v3: bool = False, **options
         The network, `(n, c, h, w) -> (n, d)`, the class token's features.
 
     Raises:
+        ValueError: `name` is no ViT, or `moco_v3` would overwrite pretrained weights.
         ModuleNotFoundError: timm is not installed.
 
     Example:
@@ -32,6 +33,10 @@ def vit(name: str = "vit_small_patch16_224", *, moco_v3: bool = False, **options
         >>> network(torch.rand(2, 3, 48, 48)).shape
         torch.Size([2, 192])
     """
+    if not name.startswith("vit_"):
+        raise ValueError(f"vit({name!r}): give a vit_* of timm, such as vit_small_patch16_224")
+    if moco_v3 and options.get("pretrained"):
+        raise ValueError("moco_v3=True draws all weights anew: leave pretrained=True out")
     with extra("train"):
         import timm
     network: nn.Module = timm.create_model(name, num_classes=0, dynamic_img_size=True, **options)

@@ -65,6 +65,7 @@ def fit(
     if total == 0:
         raise ValueError(f"nothing to train on: {epochs} epochs of {len(loader)} batches")
     model = model.to(device).train()
+    model.progress = 0.0
     if optimizer is None:
         learnt = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(learnt, lr=lr, momentum=0.9, weight_decay=weight_decay)
@@ -74,8 +75,8 @@ def fit(
         for batch in loader:
             members = batch_members(batch)
             views = _views(members)
-            targets, index = (None if x is None else x.to(device) for x in (_labels(members), views.index))
-            loss = model(views.to(device), targets=targets, index=index)
+            index = views.index  # it and the labels stay on the CPU, where methods check them without a wait
+            loss = model(views.to(device), targets=_labels(members), index=index)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

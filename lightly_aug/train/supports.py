@@ -13,8 +13,9 @@ __all__ = ["SupportBatchSampler"]
 class SupportBatchSampler(Sampler[list[int]]):
     """Batches for PAWS: in each as many labelled images of every class, in front of unlabelled ones.
 
-    Labelled images are drawn anew for each batch, unlabelled ones come again when all have come. Give it to a
-    `DataLoader` as `batch_sampler`. Every rank has unlabelled images of its own.
+    A pass shows every unlabelled image once, but for those that do not fill a batch; labelled ones are drawn anew for
+    each batch. Give it to a `DataLoader` as `batch_sampler`, over a dataset that is not `Indexed`: the views of an
+    indexed image are the same whenever it comes up in an epoch. Every rank has unlabelled images of its own.
 
     Args:
         labels: Of all images, -1 where there is none.
@@ -37,23 +38,20 @@ class SupportBatchSampler(Sampler[list[int]]):
         self.others = np.flatnonzero(known < 0)[rank() :: world_size()]
         self.per_class = per_class
         self.free = batch_size - per_class * len(self.supports)
+        self.count = int((known < 0).sum()) // world_size()  # on every rank as many
         fewest = min(map(len, self.supports), default=0)
-        if per_class < 1 or not 1 <= self.free <= len(self.others) or fewest < per_class:
+        if per_class < 1 or not 1 <= self.free <= self.count or fewest < per_class:
             raise ValueError(
                 f"a batch of {batch_size} cannot hold {per_class} images of each of {len(self.supports)} classes (the "
-                f"smallest has {fewest}) and some of {len(self.others)} without label: change batch_size or per_class"
+                f"smallest has {fewest}) and some of {self.count} without label: change batch_size or per_class"
             )
-        self.steps = len(known) // (batch_size * world_size())
         self.rng = np.random.default_rng(seed + (rank() << 32))
 
     def __len__(self) -> int:
-        return self.steps
+        return self.count // self.free
 
     def __iter__(self) -> Iterator[list[int]]:
-        others: list[int] = []
-        for _ in range(self.steps):
-            if len(others) < self.free:
-                others = self.rng.permutation(self.others).tolist()
+        others = self.rng.permutation(self.others).tolist()
+        for step in range(len(self)):
             supports = [self.rng.choice(images, self.per_class, replace=False) for images in self.supports]
-            yield [*np.concatenate(supports).tolist(), *others[: self.free]]
-            others = others[self.free :]
+            yield [*np.concatenate(supports).tolist(), *others[step * self.free : (step + 1) * self.free]]
