@@ -584,7 +584,7 @@ METHODS: Final = [
         ),
         lambda f, t: ours.PAWS(f, classes=t.classes, hidden=128, dim=128, predictor=False, support_views=2),
         labelled=0.1,
-        note="sees the labels of a tenth of the images, which are about a third of every batch.",
+        note="sees the labels of a tenth of the images, of which one of each class is in every batch.",
     ),
     Method(
         "AMDIM",
