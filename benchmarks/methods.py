@@ -34,6 +34,7 @@ import torch
 import torchvision  # type: ignore[import-untyped]
 from PIL import Image
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 from torchvision.models.resnet import BasicBlock  # type: ignore[import-untyped]
 
@@ -223,7 +224,8 @@ def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
         found["loss"] = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
         found["seconds"] = time.perf_counter() - start
     else:
-        _fill_statistics(model, data, round(plan.size * method.still))
+        still = _still(data.train, round(plan.size * method.still))
+        update_bn((views.to(plan.device)[0] for views, _ in still), model.backbone.to(plan.device))
     return found | measured(model.to(plan.device).embed, data, round(plan.size * method.still), plan.device)
 
 
@@ -239,17 +241,6 @@ def measured(embed: Callable[[Tensor], Tensor], data: Data, size: int, device: s
 def _still(pairs: Sequence[Any], size: int) -> DataLoader[Any]:
     still = MultiViewCollateFunction([View(Resize(size), CenterCrop(size), Normalize())])
     return DataLoader(Indexed(pairs), 256, collate_fn=still)
-
-
-@torch.no_grad()
-def _fill_statistics(model: SSLModel, data: Data, size: int) -> None:
-    """Give BatchNorm the means and variances of the training images, which the weights before training never saw."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the average over all batches
-    model.train()
-    for views, _ in _still(data.train, size):
-        model.embed(views.to("cpu")[0])
 
 
 class SmallResNet(nn.Module):

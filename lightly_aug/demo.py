@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from lightly_aug.collate import MultiViewCollateFunction
@@ -163,7 +165,9 @@ def run(
     measured = {"images/s, data path alone": _data_rate(loader, device)}
     if images.classes:
         measured["kNN accuracy, raw pixels"] = accuracy(torch.nn.Flatten())
-        measured["kNN accuracy, untrained backbone"] = accuracy(model.embed)
+        untrained = deepcopy(backbone)  # with the BatchNorm statistics of the images, as a trained one has them
+        update_bn((views.to(device)[0] for views, _ in train), untrained)
+        measured["kNN accuracy, untrained backbone"] = accuracy(untrained)
     loss, seconds = _train(model, loader, epochs, device)
     measured["images/s, whole step"] = epochs * len(loader) * batch_size / seconds
     measured["loss, last epoch"] = loss
