@@ -144,11 +144,7 @@ class BYOLCollateFunction(BaseCollateFunction):
         normalize: Normalize | None = Normalize(),
         **options: Any,
     ) -> None:
-        shape = Shape(size, interpolation="bicubic")
-        color = Color(0.4, 0.4, 0.2, 0.1, convention=convention)
-        border: Literal["reflect", "zeros"] = "zeros" if convention == "tensorflow" else "reflect"
-        textures = Texture(1.0, border=border), Texture(0.1, solarize=0.2, border=border)
-        super().__init__([View(shape, color, texture, normalize) for texture in textures], **options)
+        super().__init__(_byol(size, normalize, convention), **options)
 
 
 class SimSiamCollateFunction(BaseCollateFunction):
@@ -180,9 +176,7 @@ class BarlowTwinsCollateFunction(BaseCollateFunction):
     """
 
     def __init__(self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
-        shape, color = Shape(size, interpolation="bicubic"), Color(0.4, 0.4, 0.2, 0.1)
-        textures = Texture(1.0), Texture(0.1, solarize=0.2)
-        super().__init__([View(shape, color, texture, normalize) for texture in textures], **options)
+        super().__init__(_byol(size, normalize), **options)
 
 
 class NNCLRCollateFunction(BaseCollateFunction):
@@ -200,9 +194,7 @@ class NNCLRCollateFunction(BaseCollateFunction):
     """
 
     def __init__(self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
-        shape, color = Shape(size, interpolation="bicubic"), Color(0.4, 0.4, 0.2, 0.1)
-        textures = Texture(1.0), Texture(0.1, solarize=0.2)
-        super().__init__([View(shape, color, texture, normalize) for texture in textures], **options)
+        super().__init__(_byol(size, normalize), **options)
 
 
 class SwaVCollateFunction(BaseCollateFunction):
@@ -491,6 +483,15 @@ class LooCCollateFunction(BaseCollateFunction):
             return View(*first, *rest, normalize)
 
         super().__init__([view(*items), view(), *(view(name) for name in items)], **options)
+
+
+def _byol(size: Size, normalize: Normalize | None, convention: Convention = "torchvision") -> list[View]:
+    """The two sides of BYOL, which others took over."""
+    shape = Shape(size, interpolation="bicubic")
+    color = Color(0.4, 0.4, 0.2, 0.1, convention=convention)
+    border: Literal["reflect", "zeros"] = "zeros" if convention == "tensorflow" else "reflect"
+    textures = Texture(1.0, border=border), Texture(0.1, solarize=0.2, border=border)
+    return [View(shape, color, texture, normalize) for texture in textures]
 
 
 def _count(name: str, value: int, least: int = 0) -> int:

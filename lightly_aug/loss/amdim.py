@@ -54,8 +54,9 @@ def amdim(maps0: Maps, maps1: Maps, places: Tensor, clip: float = 20.0, penalty:
     loss = torch.zeros((), device=places.device)
     for (r1, r5, _), (_, to5, to7), place in ((maps0, maps1, places[0]), (maps1, maps0, places[1])):
         local = r5.flatten(2)[torch.arange(n, device=place.device), :, place]  # (n, d)
-        for source, target in ((r1, to5), (r1, to7), (local, to5)):
-            loss = loss + _term(wide(source), wide(target), clip, penalty) / 2
+        joined5, joined7 = (gather(wide(x), grad=True).flatten(2) for x in (to5, to7))  # (N, d, places)
+        for source, targets in ((r1, joined5), (r1, joined7), (local, joined5)):
+            loss = loss + _term(wide(source), targets, clip, penalty) / 2
     return loss
 
 
@@ -85,9 +86,9 @@ class AMDIMLoss(nn.Module):
         return f"clip={self.clip}, penalty={self.penalty}"
 
 
-def _term(source: Tensor, target: Tensor, clip: float, penalty: float) -> Tensor:
+def _term(source: Tensor, targets: Tensor, clip: float, penalty: float) -> Tensor:
+    """From sources `(n, d)` for their maps among those of all ranks, `(N, d, places)`."""
     n, d = source.shape
-    targets = gather(target, grad=True).flatten(2)  # (N, d, places)
     raw = dot(source, targets.transpose(1, 2).flatten(0, 1)).view(n, len(targets), -1) / math.sqrt(d)  # (n, N, places)
     s = clip * (raw / clip).tanh()
     own = rank() * n + torch.arange(n, device=s.device)
