@@ -593,3 +593,33 @@ NONSENSE: list[tuple[str, Callable[[], object], str]] = [
 def test_nonsense_is_refused(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         build()
+
+
+class TestRefusals:
+    def test_progress_is_a_share(self) -> None:
+        with pytest.raises(ValueError, match=r"progress is 100, it must lie in \[0, 1\]: give the share"):
+            SimSiam(tiny(), dim=16, bottleneck=8).after_step(100)
+
+    @pytest.mark.parametrize(
+        ("build", "argument"),
+        [(SwaV, "queue_from"), (SwaV, "frozen_until"), (DINO, "warmup"), (DINO, "frozen_until"), (PIRL, "weight")],
+    )
+    def test_shares(self, build: Callable[..., SSLModel], argument: str) -> None:
+        needed = {"images": 4} if build is PIRL else {}
+        with pytest.raises(ValueError, match=rf"{argument} is -1, it must lie in \[0, 1\]"):
+            build(tiny(), **{argument: -1}, **needed)
+
+    def test_labels_beyond_the_classes(self) -> None:
+        batch = next(batches("PAWS"))
+        with pytest.raises(ValueError, match="targets go up to 5, with classes=2 to 1 at most"):
+            batch._replace(targets=torch.full((8,), 5)).loss(METHODS["PAWS"].model(tiny()))
+
+    def test_sizes_that_the_backbone_does_not_take(self) -> None:
+        with pytest.raises(ValueError, match="the backbone does not take views of size=8, give their size"):
+            AMDIM(nn.Sequential(nn.Conv2d(3, 4, 9), nn.AdaptiveAvgPool2d(1)), maps=("0", "0"), size=8)
+
+    def test_vit(self) -> None:
+        with pytest.raises(ValueError, match=r"vit\('resnet50'\): give a vit_\* of timm"):
+            vit("resnet50")
+        with pytest.raises(ValueError, match="leave pretrained=True out"):
+            vit(moco_v3=True, pretrained=True)
