@@ -1,5 +1,7 @@
 """Many views of every image, made on the device where they are used, grouped by what they teach a network to ignore."""
 
+from lightly_aug._prefetch import prefetch
+from lightly_aug.batch import Views
 from lightly_aug.collate import (
     BaseCollateFunction,
     ColorCollateFunction,
@@ -9,7 +11,8 @@ from lightly_aug.collate import (
     TextureCollateFunction,
 )
 from lightly_aug.images import ImageError
-from lightly_aug.invariances import Color, Shape, Shared, Texture, View
+from lightly_aug.indexed import Indexed
+from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.operations import (
     CenterCrop,
@@ -28,7 +31,6 @@ from lightly_aug.operations import (
     RandomVerticalFlip,
     Resize,
 )
-from lightly_aug.prefetch import prefetch
 from lightly_aug.recipes import (
     AMDIMCollateFunction,
     BarlowTwinsCollateFunction,
@@ -44,8 +46,7 @@ from lightly_aug.recipes import (
     SimSiamCollateFunction,
     SwaVCollateFunction,
 )
-from lightly_aug.samples import Indexed
-from lightly_aug.views import Views
+from lightly_aug.view import Shared, View
 
 __version__ = "0.1.0"
 

@@ -26,8 +26,9 @@ from lightly_aug.collate import (
     ShapeCollateFunction,
     TextureCollateFunction,
 )
-from lightly_aug.extras import extra
 from lightly_aug.images import ImageError, image_files
+from lightly_aug.indexed import Indexed
+from lightly_aug.optional import extra
 from lightly_aug.recipes import (
     AMDIMCollateFunction,
     BarlowTwinsCollateFunction,
@@ -43,7 +44,6 @@ from lightly_aug.recipes import (
     SimSiamCollateFunction,
     SwaVCollateFunction,
 )
-from lightly_aug.samples import Indexed
 
 if TYPE_CHECKING:
     from lightly_aug.models import SSLModel

@@ -7,14 +7,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from lightly_aug.clock import Clock
-from lightly_aug.draws import U64, uniforms
+from lightly_aug.batch import Views
 from lightly_aug.engines import ENGINES, choose, load
+from lightly_aug.epochs import Clock
 from lightly_aug.images import MODES, ImageError, Pixels, pack, to_array
-from lightly_aug.invariances import Color, Shape, Texture, View
+from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import CenterCrop, Floats, Interpolation, Normalize, Resize
+from lightly_aug.philox import U64, uniforms
 from lightly_aug.samples import take_images
-from lightly_aug.views import Views
+from lightly_aug.view import View
 
 __all__ = [
     "BaseCollateFunction",

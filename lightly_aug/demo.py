@@ -17,16 +17,16 @@ from torch.utils.data import DataLoader
 
 from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.evaluate import features, knn_accuracy
-from lightly_aug.extras import extra
 from lightly_aug.images import image_files
-from lightly_aug.invariances import View
+from lightly_aug.indexed import Indexed
 from lightly_aug.models import MoCo
 from lightly_aug.models.backbones import resnet
 from lightly_aug.operations import CenterCrop, Normalize, Resize
+from lightly_aug.optional import extra
 from lightly_aug.plot import embedding, neighbours, view_grid
 from lightly_aug.recipes import MoCoCollateFunction
-from lightly_aug.samples import Indexed
 from lightly_aug.train import Step, fit, progress
+from lightly_aug.view import View
 
 __all__ = ["Images", "folder_images", "photograph_patches", "run"]
 

@@ -11,10 +11,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
-from lightly_aug.storage import empty
-
-__all__ = ["MODES", "SUFFIXES", "ImageError", "image_files", "is_image", "pack", "to_array"]
+__all__ = ["MODES", "SUFFIXES", "ImageError", "empty", "image_files", "is_image", "pack", "to_array"]
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
@@ -197,3 +196,16 @@ def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> tuple[Tensor, Tensor
         else:
             np.copyto(place, array)
     return pixels, shapes, channels
+
+
+def empty(size: int, dtype: torch.dtype) -> Tensor:
+    """An uninitialised 1-D tensor; in a DataLoader worker in shared memory, so that it is not copied on its way out.
+
+    Args:
+        size: the number of elements.
+        dtype: uint8 or float32.
+    """
+    if get_worker_info() is None:  # NumPy asks for huge pages, which come faster
+        return torch.from_numpy(np.empty(size, dtype=np.uint8 if dtype == torch.uint8 else np.float32))
+    storage = torch.UntypedStorage._new_shared(size * dtype.itemsize)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=dtype).set_(storage)[:size]

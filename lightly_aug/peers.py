@@ -20,9 +20,10 @@ from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.engines import load
-from lightly_aug.extras import extra
-from lightly_aug.invariances import Color, Shape, Texture, View
+from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import Normalize
+from lightly_aug.optional import extra
+from lightly_aug.view import View
 
 __all__ = ["WORKLOADS", "Contender", "Crop", "contenders", "dali_view", "eager", "photographs", "view"]
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightly_aug.clock import Clock
 from lightly_aug.collate import BaseCollateFunction
-from lightly_aug.extras import extra
+from lightly_aug.epochs import Clock
 from lightly_aug.images import to_array
-from lightly_aug.invariances import View
 from lightly_aug.operations import JITTER_ORDERS, Normalize
+from lightly_aug.optional import extra
+from lightly_aug.view import View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from lightly_aug.collate import BaseCollateFunction
-from lightly_aug.invariances import Color, Item, Shape, Shared, Texture, View
+from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import (
     ColorJitter,
     Convention,
@@ -25,6 +25,7 @@ from lightly_aug.operations import (
     RandomResizedCrop,
     RandomSolarize,
 )
+from lightly_aug.view import Item, Shared, View
 
 __all__ = [
     "AMDIMCollateFunction",

@@ -7,60 +7,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import default_collate
 
 from lightly_aug.images import is_image
+from lightly_aug.indexed import IndexedSample
 
-__all__ = ["Indexed", "Taken", "batch_members", "map_members", "take_images"]
+__all__ = ["Taken", "batch_members", "map_members", "take_images"]
 
 Key = str | int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _IndexedSample:
-    index: int
-    sample: Any
-
-
-class Indexed(Dataset[_IndexedSample]):
-    """A dataset whose samples know their index, so that a sample gets the same views wherever it comes up.
-
-    With it, draws do not depend on the batch size, the order, the number of workers or the rank. The collate
-    function takes the index off again: batches look as they do without, and `Views.index` holds the indices. Nor do
-    they depend on how often: with a sampler that repeats images in an epoch, these get the same views again.
-
-    Args:
-        dataset: any dataset with integer indices.
-
-    Example:
-        >>> from PIL import Image
-        >>> from lightly_aug import SimCLRCollateFunction
-        >>> dataset = Indexed([(Image.new("RGB", (40, 30)), 0), (Image.new("RGB", (30, 40)), 1)])
-        >>> collate = SimCLRCollateFunction(size=32, seed=0)
-        >>> views, labels = collate([dataset[1], dataset[0]])
-        >>> views.index
-        tensor([1, 0])
-    """
-
-    def __init__(self, dataset: Any) -> None:
-        if isinstance(dataset, Indexed):
-            raise TypeError("the dataset is Indexed already")
-        self.dataset = dataset
-
-    def __getitem__(self, index: int) -> _IndexedSample:
-        try:
-            return _IndexedSample(int(index), self.dataset[index])
-        except IndexError:
-            raise
-        except Exception as error:
-            error.add_note(f"raised by sample {index} of the dataset")
-            raise
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __repr__(self) -> str:
-        return f"Indexed({self.dataset!r})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +48,7 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
     if len(samples) == 0:
         raise ValueError("a batch needs at least one sample, got none")
     index = None
-    if isinstance(samples[0], _IndexedSample):
+    if isinstance(samples[0], IndexedSample):
         index = torch.tensor([sample.index for sample in samples])
         samples = [sample.sample for sample in samples]
     names = [f"sample {i}" if index is None else f"sample {i} (index {index[i]})" for i in range(len(samples))]

@@ -39,8 +39,8 @@ from lightly_aug import (
     Texture,
     View,
 )
-from lightly_aug.draws import philox, uniforms
 from lightly_aug.operations import JITTER_ORDERS, Operation
+from lightly_aug.philox import philox, uniforms
 
 UNLIKELY = 1e-4  # seeds are fixed, so that what passes once passes always
 

@@ -37,7 +37,7 @@ from lightly_aug import (
     Views,
 )
 from lightly_aug.engines import choose, render
-from lightly_aug.engines.passes import passes
+from lightly_aug.engines.plan import passes
 from lightly_aug.operations import JITTER_ORDERS, KorniaModule, Operation
 
 SLOW = set() if torch.cuda.is_available() else {"gpu"}  # what runs under an interpreter gets less to do

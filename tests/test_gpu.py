@@ -30,7 +30,7 @@ from lightly_aug import (
     Views,
 )
 from lightly_aug.engines import render
-from lightly_aug.engines.passes import passes
+from lightly_aug.engines.plan import passes
 from lightly_aug.operations import KorniaModule, Operation
 
 CUDA = torch.cuda.is_available()

@@ -49,7 +49,7 @@ from lightly_aug import (
     Views,
 )
 from lightly_aug.engines import cpu, gpu, render
-from lightly_aug.engines.passes import passes
+from lightly_aug.engines.plan import passes
 
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 FLIP = RandomHorizontalFlip(0.5)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightly_aug.engines import reference
-from lightly_aug.engines.passes import Pass, Program, passes
-from lightly_aug.extras import extra
-from lightly_aug.invariances import View
+from lightly_aug.engines.plan import Pass, Program, passes
 from lightly_aug.operations import Floats, GeometricOperation, Ints
+from lightly_aug.optional import extra
+from lightly_aug.view import View
 
 __all__ = ["ENGINES", "choose", "load", "render"]
 

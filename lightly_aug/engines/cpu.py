@@ -15,7 +15,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from lightly_aug.engines.passes import (
+from lightly_aug.engines.plan import (
     BRIGHTNESS,
     CLAMP,
     CONTRAST,
@@ -27,8 +27,8 @@ from lightly_aug.engines.passes import (
     Program,
     fuses,
 )
+from lightly_aug.images import empty
 from lightly_aug.operations import Operation
-from lightly_aug.storage import empty
 
 __all__ = ["knows", "run"]
 

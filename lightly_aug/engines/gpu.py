@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language import constexpr, tensor
 
-from lightly_aug.engines.passes import (
+from lightly_aug.engines.plan import (
     BRIGHTNESS,
     CLAMP,
     CONTRAST,

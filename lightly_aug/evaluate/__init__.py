@@ -1,7 +1,7 @@
 """How good are the features: extracting them and reading labels off them."""
 
-from lightly_aug.evaluate.features import features
-from lightly_aug.evaluate.knn import knn, knn_accuracy
-from lightly_aug.evaluate.linear import linear_accuracy
+from lightly_aug.evaluate._features import features
+from lightly_aug.evaluate._knn import knn, knn_accuracy
+from lightly_aug.evaluate._linear import linear_accuracy
 
 __all__ = ["features", "knn", "knn_accuracy", "linear_accuracy"]

@@ -4,17 +4,17 @@ All compute in float32 or wider, and give several processes the value and gradie
 the mean over ranks of what each returns is the loss of all rows. Which of them scale their rows to length 1, each says.
 """
 
-from lightly_aug.loss.amdim import AMDIMLoss, amdim
-from lightly_aug.loss.barlow_twins import BarlowTwinsLoss, barlow_twins
-from lightly_aug.loss.byol import BYOLLoss, byol
-from lightly_aug.loss.cpc import CPCLoss, cpc
-from lightly_aug.loss.dino import DINOLoss, dino
-from lightly_aug.loss.info_nce import InfoNCELoss, info_nce
-from lightly_aug.loss.negative_cosine import NegativeCosineLoss, negative_cosine
-from lightly_aug.loss.nt_xent import NTXentLoss, nt_xent
-from lightly_aug.loss.paws import PAWSLoss, paws, sharpen, snn
-from lightly_aug.loss.pirl import NCELoss, log_normalizer, nce
-from lightly_aug.loss.swav import SwaVLoss, sinkhorn, swav
+from lightly_aug.loss._amdim import AMDIMLoss, amdim
+from lightly_aug.loss._barlow_twins import BarlowTwinsLoss, barlow_twins
+from lightly_aug.loss._byol import BYOLLoss, byol
+from lightly_aug.loss._cpc import CPCLoss, cpc
+from lightly_aug.loss._dino import DINOLoss, dino
+from lightly_aug.loss._info_nce import InfoNCELoss, info_nce
+from lightly_aug.loss._negative_cosine import NegativeCosineLoss, negative_cosine
+from lightly_aug.loss._nt_xent import NTXentLoss, nt_xent
+from lightly_aug.loss._paws import PAWSLoss, paws, sharpen, snn
+from lightly_aug.loss._pirl import NCELoss, log_normalizer, nce
+from lightly_aug.loss._swav import SwaVLoss, sinkhorn, swav
 
 __all__ = [
     "AMDIMLoss",

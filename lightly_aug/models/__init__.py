@@ -1,7 +1,8 @@
 """Methods, each in one file, and the parts that they share."""
 
+from lightly_aug.models._amdim_encoder import amdim_encoder
+from lightly_aug.models._vit import vit
 from lightly_aug.models.amdim import AMDIM
-from lightly_aug.models.amdim_encoder import amdim_encoder
 from lightly_aug.models.backbones import feature_width, resnet
 from lightly_aug.models.barlow_twins import BarlowTwins
 from lightly_aug.models.base import SSLModel
@@ -19,7 +20,6 @@ from lightly_aug.models.pirl import PIRL
 from lightly_aug.models.simclr import SimCLR
 from lightly_aug.models.simsiam import SimSiam
 from lightly_aug.models.swav import SwaV
-from lightly_aug.models.vit import vit
 
 __all__ = [
     "AMDIM",

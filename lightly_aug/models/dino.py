@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightly_aug.loss import DINOLoss
-from lightly_aug.loss.info_nce import dot, unit
+from lightly_aug.loss._info_nce import dot, unit
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
 from lightly_aug.models.heads import mlp

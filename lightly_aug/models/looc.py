@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightly_aug.distributed import shuffle, unshuffle
 from lightly_aug.loss import InfoNCELoss
-from lightly_aug.loss.info_nce import unit
+from lightly_aug.loss._info_nce import unit
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, several_views

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightly_aug.distributed import agreed, gather
 from lightly_aug.loss import InfoNCELoss, NCELoss
-from lightly_aug.loss.info_nce import check_temperature, unit
+from lightly_aug.loss._info_nce import check_temperature, unit
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
 from lightly_aug.models.momentum import check_share

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightly_aug.distributed import rank, world_size
 from lightly_aug.loss import SwaVLoss
-from lightly_aug.loss.info_nce import dot, unit
+from lightly_aug.loss._info_nce import dot, unit
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views

@@ -1,7 +1,7 @@
 """Training."""
 
+from lightly_aug.train._progress import progress
 from lightly_aug.train.loop import Step, fit
-from lightly_aug.train.progress import progress
-from lightly_aug.train.supports import SupportBatchSampler
+from lightly_aug.train.sampler import SupportBatchSampler
 
 __all__ = ["Step", "SupportBatchSampler", "fit", "progress"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightly_aug.batch import Views
 from lightly_aug.models.base import SSLModel
 from lightly_aug.samples import batch_members
-from lightly_aug.views import Views
 
 __all__ = ["Step", "fit"]
 

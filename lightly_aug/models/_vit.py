@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightly_aug.extras import extra
+from lightly_aug.optional import extra
 
 __all__ = ["vit"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightly_aug.engines import render
-from lightly_aug.invariances import View
+from lightly_aug.view import View
 
 __all__ = ["Views"]
 

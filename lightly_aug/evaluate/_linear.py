@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lightly_aug.extras import extra
+from lightly_aug.optional import extra
 
 __all__ = ["linear_accuracy"]
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lightly_aug.loss.info_nce import check_pair, unit
+from lightly_aug.loss._info_nce import check_pair, unit
 
 __all__ = ["BYOLLoss", "byol"]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightly_aug.batch import Views
 from lightly_aug.samples import map_members
-from lightly_aug.views import Views
 
 __all__ = ["prefetch"]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightly_aug.distributed import gather, rank
-from lightly_aug.loss.info_nce import dot, wide
+from lightly_aug.loss._info_nce import dot, wide
 
 __all__ = ["CPCLoss", "cpc"]
 

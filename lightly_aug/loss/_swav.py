@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightly_aug.distributed import gather
-from lightly_aug.loss.info_nce import check_temperature, wide
+from lightly_aug.loss._info_nce import check_temperature, wide
 
 __all__ = ["SwaVLoss", "cross_views", "sinkhorn", "swav"]
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightly_aug.distributed import gather, rank
-from lightly_aug.loss.info_nce import check_pair, check_temperature, dot, info_nce, unit
+from lightly_aug.loss._info_nce import check_pair, check_temperature, dot, info_nce, unit
 from lightly_aug.memory_bank import MemoryBank
 
 __all__ = ["NTXentLoss", "nt_xent"]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightly_aug.distributed import gather
-from lightly_aug.loss.info_nce import check_pair, check_temperature, dot, unit
+from lightly_aug.loss._info_nce import check_pair, check_temperature, dot, unit
 
 __all__ = ["NCELoss", "log_normalizer", "nce"]
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lightly_aug.distributed import gather
-from lightly_aug.loss.info_nce import check_temperature, wide
-from lightly_aug.loss.swav import cross_views
+from lightly_aug.loss._info_nce import check_temperature, wide
+from lightly_aug.loss._swav import cross_views
 
 __all__ = ["DINOLoss", "dino"]
 

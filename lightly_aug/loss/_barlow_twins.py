@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lightly_aug.distributed import gather
-from lightly_aug.loss.info_nce import check_pair, dot, wide
+from lightly_aug.loss._info_nce import check_pair, dot, wide
 
 __all__ = ["BarlowTwinsLoss", "barlow_twins"]
 

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightly_aug.extras import extra
+from lightly_aug.optional import extra
 
 __all__ = ["knn", "knn_accuracy"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from lightly_aug.extras import extra
+from lightly_aug.optional import extra
 from lightly_aug.train.loop import Step
 
 __all__ = ["progress"]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightly_aug.distributed import gather, rank
-from lightly_aug.loss.info_nce import check_temperature, dot, wide
+from lightly_aug.loss._info_nce import check_temperature, dot, wide
 
 __all__ = ["AMDIMLoss", "amdim"]
 

@@ -1,0 +1,215 @@
+"""The view: what happens to an image, in order."""
+
+from collections import Counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from lightly_aug.invariances import Color, Shape, Texture
+from lightly_aug.operations import (
+    Floats,
+    GeometricOperation,
+    Ints,
+    KorniaModule,
+    Normalize,
+    Operation,
+    RandomResizedCrop,
+    RandomRotation90,
+    Resize,
+    Window,
+)
+
+__all__ = ["Shared", "View"]
+
+Item = Shape | Texture | Color | Operation | nn.Module
+
+
+class Shared:
+    """Items of a view that draw what the items of the same name draw in the other views of a collate function.
+
+    Image by image they use the same random numbers: those of the first view in which the name stands. So a flip that
+    is shared happens in all of these views or in none; what else they do stays independent. The items of one name need
+    as many numbers in every view, and do best to come after the same operations, since a crop depends on the size of
+    what it crops.
+
+    Args:
+        name: what the views have in common.
+        *items: as in `View`.
+
+    Raises:
+        TypeError: an item that a view does not take; a name that is no string.
+        ValueError: there are no items.
+
+    Example:
+        >>> View(Shared("flip", RandomHorizontalFlip()), RandomGrayscale())
+        View(Shared('flip', RandomHorizontalFlip(p=0.5)) → RandomGrayscale(p=0.1))
+    """
+
+    def __init__(self, name: str, *items: Item) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"Shared: the name, which comes first, must be a string, got {name!r}")
+        if not items:
+            raise ValueError(f"Shared: {name!r} has nothing to share, name some items behind it")
+        self.name = name
+        self.operations = tuple(operation for item in items for operation in _operations(item))
+
+    @property
+    def uniforms(self) -> int:
+        """How many uniform numbers of one image's draw are shared."""
+        return sum(operation.uniforms for operation in self.operations)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shared) and (self.name, self.operations) == (other.name, other.operations)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.operations))
+
+    def __repr__(self) -> str:
+        return f"Shared({', '.join(map(repr, (self.name, *self.operations)))})"
+
+
+class View:
+    """What happens to an image on the way to one view of it: invariances and operations, in order.
+
+    Args:
+        items: `Shape`, `Texture`, `Color`, single operations, and modules of `kornia.augmentation`, which run as
+            they are at their place in the order (they must keep the size of the image); any of them `Shared`. None is
+            passed over.
+        dtype: floating dtype of the view.
+
+    Attributes:
+        items: all of it as operations, some of them `Shared`; a `View` of them is equal to this one.
+        operations: all of it as operations.
+        columns: names of the numbers that one view of one image is made with.
+        shared: for each `Shared` its name and which of the uniform numbers it has in common with other views.
+        dtype: floating dtype of the view.
+
+    Raises:
+        TypeError: an item is none of the above.
+        ValueError: items that do not go together.
+
+    Example:
+        >>> View(Shape(96, hflip=0), Color(jitter=0), Normalize(0.5, 0.5))
+        View(RandomResizedCrop(size=(96, 96), scale=(0.08, 1.0), ratio=(0.75, 1.3333333333333333), \
+interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normalize(mean=(0.5,), std=(0.5,)))
+    """
+
+    def __init__(self, *items: Item | Shared | None, dtype: torch.dtype = torch.float32) -> None:
+        self.items: tuple[Operation | Shared, ...] = tuple(
+            step
+            for item in items
+            if item is not None
+            for step in ((item,) if isinstance(item, Shared) else _operations(item))
+        )
+        self.operations = tuple(
+            operation for step in self.items for operation in (step.operations if isinstance(step, Shared) else (step,))
+        )
+        self.shared = self._find_shared()
+        if not dtype.is_floating_point:
+            raise ValueError(f"View: dtype must be a floating dtype, got {dtype}")
+        self.dtype = dtype
+        self._check_order()
+        seen: Counter[str] = Counter()
+        names = []
+        for operation in self.operations:
+            kind = type(operation).__name__
+            seen[kind] += 1
+            number = f"_{seen[kind]}" if seen[kind] > 1 else ""
+            names += [f"{kind}{number}.{column}" for column in operation.columns]
+        self.columns = tuple(names)
+
+    def _find_shared(self) -> tuple[tuple[str, range], ...]:
+        found, used = dict[str, range](), 0
+        for step in self.items:
+            if isinstance(step, Shared):
+                if step.name in found:
+                    raise ValueError(f"View: {step.name!r} is shared twice in one view, give one of them another name")
+                found[step.name] = range(used, used + step.uniforms)
+            used += step.uniforms
+        return tuple(found.items())
+
+    def _check_order(self) -> None:
+        normalized: Operation | None = None
+        size: int | tuple[int, int] | None = None
+        turned = False
+        for operation in self.operations:
+            if normalized and operation.needs_unit_range:
+                raise ValueError(f"View: {operation!r} works on values in [0, 1], move it in front of {normalized!r}")
+            if isinstance(operation, Normalize):
+                normalized = operation
+            if isinstance(operation, RandomResizedCrop | Resize | Window):
+                size, turned = operation.size, False
+            turned = turned or isinstance(operation, RandomRotation90)
+        if turned and isinstance(size, tuple) and size[0] != size[1]:
+            raise ValueError(f"View: RandomRotation90 turns a view of {size[0]}x{size[1]} on its side, make it square")
+
+    @property
+    def uniforms(self) -> int:
+        """How many uniform numbers one image's draw takes."""
+        return sum(operation.uniforms for operation in self.operations)
+
+    @property
+    def needs_unit_range(self) -> bool:
+        """Whether pixel values outside [0, 1] have no meaning for it."""
+        return any(operation.needs_unit_range for operation in self.operations)
+
+    def draw(self, u: Floats, height: Ints, width: Ints) -> tuple[Floats, Ints, Ints]:
+        """Turn uniform numbers into draws.
+
+        Args:
+            u: (n, uniforms) in [0, 1).
+            height: (n,) heights of the images.
+            width: (n,) widths.
+
+        Returns:
+            (n, len(columns)) numbers, and the (n,) heights and widths of the views.
+        """
+        drawn, used = [np.empty((len(u), 0))], 0
+        for operation in self.operations:
+            drawn.append(operation.draw(u[:, used : used + operation.uniforms], height, width))
+            used += operation.uniforms
+            if isinstance(operation, GeometricOperation):
+                height, width = operation.output_size(height, width, drawn[-1])
+        return np.concatenate(drawn, axis=1), height, width
+
+    def matrix(self, drawn: Floats, height: Ints, width: Ints) -> Floats:
+        """The (n, 3, 3) matrices that map (x, y, 1) in the image to (x, y, 1) in the view, pixel centres at integers.
+
+        Raises:
+            ValueError: a geometric module of Kornia is in the view: it draws only when the view is rendered.
+        """
+        total, used = np.broadcast_to(np.eye(3), (len(drawn), 3, 3)), 0
+        for operation in self.operations:
+            if isinstance(operation, KorniaModule) and operation.moves_pixels:
+                raise ValueError(f"no matrix is known for {operation!r}: Kornia draws it when the view is rendered")
+            if isinstance(operation, GeometricOperation):
+                own = drawn[:, used : used + len(operation.columns)]
+                total = operation.matrix(height, width, own) @ total
+                height, width = operation.output_size(height, width, own)
+            used += len(operation.columns)
+        return total
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and (self.items, self.dtype) == (other.items, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.items, self.dtype))
+
+    def __repr__(self) -> str:
+        steps = " → ".join(map(repr, self.items))
+        dtype = "" if self.dtype == torch.float32 else f"{', ' * bool(steps)}dtype={self.dtype}"
+        return f"View({steps}{dtype})"
+
+
+def _operations(item: object) -> tuple[Operation, ...]:
+    if isinstance(item, Shape | Texture | Color):
+        return item.operations
+    if isinstance(item, Operation):
+        return (item,)
+    if isinstance(item, nn.Module) and any(c.__module__.startswith("kornia.augmentation.") for c in type(item).__mro__):
+        return (KorniaModule(item),)
+    raise TypeError(
+        f"View: got {type(item).__module__}.{type(item).__qualname__}, wants Shape, Texture, Color, Shared, "
+        "an operation of lightly_aug or a module of kornia.augmentation"
+    )
