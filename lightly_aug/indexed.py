@@ -10,6 +10,8 @@ __all__ = ["Indexed", "IndexedSample"]
 
 @dataclass(frozen=True)
 class IndexedSample:
+    """A sample and its index in the dataset; the collate function takes them apart."""
+
     index: int
     sample: Any
 

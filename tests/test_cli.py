@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from photos import write_photos
+from helpers.photos import write_photos
 from PIL import Image
 from safetensors.torch import load_model
 

@@ -12,7 +12,7 @@ import kornia.augmentation as K
 import numpy as np
 import pytest
 import torch
-from conftest import generators, noise, packed, recipes, seeds, sizes
+from helpers.cases import generators, noise, packed, recipes, seeds, sizes
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import noise
+from helpers.cases import noise
 from torch import Tensor
 from torch.utils.data import DataLoader
 

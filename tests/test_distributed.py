@@ -12,8 +12,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from methods import BATCH, METHODS, batches, optimiser_of, tiny
-from pairs import LOSSES
+from helpers.methods import BATCH, METHODS, batches, optimiser_of, tiny
+from helpers.pairs import LOSSES
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from methods import METHODS
+from helpers.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]

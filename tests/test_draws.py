@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from conftest import noise, packed, seeds
+from helpers.cases import noise, packed, seeds
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats

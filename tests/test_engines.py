@@ -6,7 +6,7 @@ import kornia.augmentation as K
 import numpy as np
 import pytest
 import torch
-from conftest import Array, noise, seeds
+from helpers.cases import Array, noise, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Array, blurs, colours, exact, noise, packed, seeds, turns
+from helpers.cases import Array, blurs, colours, exact, noise, packed, seeds, turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import generators, noise
+from helpers.cases import generators, noise
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 

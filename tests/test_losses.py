@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from pairs import LOSSES, NORMALISED, Loss, pair, same_with_gradients
+from helpers.pairs import LOSSES, NORMALISED, Loss, pair, same_with_gradients
 from torch import Tensor
 
 from lightly_aug.loss import InfoNCELoss, NTXentLoss, info_nce, nt_xent

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from pairs import same_with_gradients
+from helpers.pairs import same_with_gradients
 from torch import Tensor
 
 from lightly_aug.loss import DINOLoss, PAWSLoss, SwaVLoss, dino, paws, sharpen, sinkhorn, snn, swav

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from pairs import pair, same_with_gradients
+from helpers.pairs import pair, same_with_gradients
 from torch import Tensor
 
 from lightly_aug.loss import (

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import timm
 import torch
-from by_hand import average, copies, cosine, follow, found, mean, some, units, without
-from methods import METHODS, Batch, batches, optimiser_of, tiny, train
+from helpers.by_hand import average, copies, cosine, follow, found, mean, some, units, without
+from helpers.methods import METHODS, Batch, batches, optimiser_of, tiny, train
 from torch import Tensor, nn
 
 from lightly_aug.models import (

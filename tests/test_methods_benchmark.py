@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from photos import write_photos
+from helpers.photos import write_photos
 from PIL import Image
 
 from benchmarks import methods

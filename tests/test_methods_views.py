@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import average, copies, cosine, follow, found, mean, some, units
-from methods import METHODS, Batch, batches, optimiser_of, tiny, train
+from helpers.by_hand import average, copies, cosine, follow, found, mean, some, units
+from helpers.methods import METHODS, Batch, batches, optimiser_of, tiny, train
 from torch import Tensor, nn
 
 from lightly_aug.models import AMDIM, CPC, DINO, PAWS, PIRL, LooC, SwaV, amdim_encoder

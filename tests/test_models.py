@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from methods import METHODS, Batch, Method, batches, optimiser_of, tiny, train
+from helpers.methods import METHODS, Batch, Method, batches, optimiser_of, tiny, train
 from torch import Tensor, nn
 
 from lightly_aug.loss import info_nce, nt_xent

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from conftest import noise
+from helpers.cases import noise
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from photos import write_photos
+from helpers.photos import write_photos
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

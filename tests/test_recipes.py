@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from conftest import noise
+from helpers.cases import noise
 from scipy import stats
 from torch import Tensor
 

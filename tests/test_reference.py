@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from conftest import Array, crops, exact, generators, noise, packed, recipes, resizes, seeds, sizes, turns, windows
+from helpers.cases import Array, crops, exact, generators, noise, packed, recipes, resizes, seeds, sizes, turns, windows
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps

@@ -6,9 +6,9 @@ from itertools import islice
 from typing import TypeVar
 
 import torch
-from methods import Batch, batches, optimiser_of, train
 from torch import Tensor, nn
 
+from helpers.methods import Batch, batches, optimiser_of, train
 from lightly_aug.models import SSLModel
 
 Module = TypeVar("Module", bound=nn.Module)
