@@ -2,14 +2,7 @@
 
 from lightly_aug._prefetch import prefetch
 from lightly_aug.batch import Views
-from lightly_aug.collate import (
-    BaseCollateFunction,
-    ColorCollateFunction,
-    ImageCollateFunction,
-    MultiViewCollateFunction,
-    ShapeCollateFunction,
-    TextureCollateFunction,
-)
+from lightly_aug.collate import BaseCollateFunction, MultiViewCollateFunction
 from lightly_aug.images import ImageError
 from lightly_aug.indexed import Indexed
 from lightly_aug.invariances import Color, Shape, Texture
@@ -19,6 +12,7 @@ from lightly_aug.operations import (
     ColorJitter,
     Crop,
     Normalize,
+    Operation,
     RandomEqualize,
     RandomGaussianBlur,
     RandomGrayscale,
@@ -35,16 +29,20 @@ from lightly_aug.recipes import (
     AMDIMCollateFunction,
     BarlowTwinsCollateFunction,
     BYOLCollateFunction,
+    ColorCollateFunction,
     CPCCollateFunction,
     DINOCollateFunction,
+    ImageCollateFunction,
     LooCCollateFunction,
     MoCoCollateFunction,
     NNCLRCollateFunction,
     PAWSCollateFunction,
     PIRLCollateFunction,
+    ShapeCollateFunction,
     SimCLRCollateFunction,
     SimSiamCollateFunction,
     SwaVCollateFunction,
+    TextureCollateFunction,
 )
 from lightly_aug.view import Shared, View
 
@@ -71,6 +69,7 @@ __all__ = [
     "MultiViewCollateFunction",
     "NNCLRCollateFunction",
     "Normalize",
+    "Operation",
     "PAWSCollateFunction",
     "PIRLCollateFunction",
     "RandomEqualize",

@@ -1,53 +1,49 @@
-"""The packed batch that travels from the workers to the device."""
+"""The batch that travels from the workers to the device, and where to find things in it."""
 
-from collections.abc import Iterator, Sequence
-from typing import overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from lightly_aug.engines import render
+from lightly_aug.engines import Output, render
+from lightly_aug.images import PackedImages
+from lightly_aug.samples import batch_members
 from lightly_aug.view import View
 
-__all__ = ["Views"]
+__all__ = ["Views", "labels_of", "views_of"]
 
 
 class Views:
-    """All views of a batch of images: the pixels, what was drawn for them, and what to do with both.
+    """All views of a batch of images: the packed images, the draws, and the views to render from them.
 
-    It stands in the batch where the images stood. `to` renders; unpacking renders where the pixels lie::
+    It takes the place of the images in the batch. `to` renders it; unpacking renders it where the pixels are::
 
         for views, labels in loader:
             x0, x1 = views.to("cuda")
 
     Args:
-        pixels: 1-D, uint8 or float32, the images of the batch one behind the other, each (height, width, channels).
-        shapes: (n, 3) int64: offset, height and width of each image.
-        channels: the number of channels.
-        table: (views, n, columns) float32: the draws.
-        recipe: the views.
-        index: (n,) int64, the images' indices in their dataset, where they are known (see `Indexed`).
-        engine: what to render with.
-        rendered: the views themselves, if they are rendered already.
+        images: The packed images.
+        table: `(views, n, columns)` float32 on the CPU: the draws.
+        views: The views.
+        index: `(n,)` int64, the indices of the images in their dataset, if they are known (see `Indexed`).
+        engine: The engine to render with, one of `lightly_aug.engines.ENGINES`.
+        rendered: The rendered views, if they are rendered already.
     """
 
     def __init__(
         self,
-        pixels: Tensor,
-        shapes: Tensor,
-        channels: int,
+        images: PackedImages,
         table: Tensor,
-        recipe: tuple[View, ...],
+        views: tuple[View, ...],
         *,
         index: Tensor | None = None,
         engine: str = "auto",
         rendered: list[Tensor] | None = None,
     ) -> None:
-        self.pixels = pixels
-        self.shapes = shapes
-        self.channels = channels
+        self.images = images
         self.table = table
-        self.recipe = recipe
+        self.views = views
         self.index = index
         self.engine = engine
         self.rendered = rendered
@@ -63,71 +59,61 @@ class Views:
         """Render on a device.
 
         Args:
-            device: where; by default where the pixels lie. A dtype alone is taken for one, as by `Tensor.to`.
-            dtype: floating dtype of the views; by default each view's own.
-            non_blocking: whether copies from pinned memory may overlap with what the host does next.
+            device: Where to render, by default where the pixels are. A dtype alone is taken as the dtype, as by
+                `Tensor.to`.
+            dtype: Floating dtype of the views; by default each view's own.
+            non_blocking: Whether copies from pinned memory may overlap with what the host does next.
             memory_format: `torch.contiguous_format` or `torch.channels_last`.
 
         Returns:
-            A tensor (n, channels, height, width) for each view.
+            A tensor `(n, channels, height, width)` for each view.
+
+        Raises:
+            ValueError: The dtype is not floating, or the engine cannot render on that device.
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         if dtype is not None and not dtype.is_floating_point:
             raise ValueError(f"views are floating, got dtype={dtype}")
-        return self._rendered(range(len(self)), device, dtype, non_blocking, memory_format)
-
-    def _rendered(
-        self,
-        which: Sequence[int],
-        device: torch.device | str | int | None = None,
-        dtype: torch.dtype | None = None,
-        non_blocking: bool = True,
-        memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> list[Tensor]:
         target = self.device if device is None else torch.device(device)
-        if self.rendered is not None:
-            return [
-                self.rendered[i].to(target, dtype, non_blocking=non_blocking, memory_format=memory_format)
-                for i in which
-            ]
-        return render(
-            self.pixels,
-            self.shapes,
-            self.channels,
-            self.table[list(which)],
-            tuple(self.recipe[i] for i in which),
-            device=target,
-            dtype=dtype,
-            memory_format=memory_format,
-            non_blocking=non_blocking,
-            engine=self.engine,
-        )
+        return self._render(range(len(self)), Output(target, dtype, memory_format, non_blocking))
+
+    def _render(self, which: Sequence[int], output: Output) -> list[Tensor]:
+        if self.rendered is None:
+            views = tuple(self.views[i] for i in which)
+            return render(self.images, self.table[list(which)], views, output, self.engine)
+        return [
+            self.rendered[i].to(
+                output.device, output.dtype, non_blocking=output.non_blocking, memory_format=output.memory_format
+            )
+            for i in which
+        ]
+
+    def _with(self, **changes: Any) -> "Views":
+        return Views(**self.__dict__ | changes)
 
     def render(self) -> "Views":
-        """The same views, rendered here and now, without the pixels of the images."""
-        return Views(**self.__dict__ | {"pixels": self.pixels.new_empty(0), "rendered": self.to()})
+        """Return the same views, rendered where the pixels are, without the pixels of the images."""
+        return self._with(images=self.images.replace_pixels(self.images.pixels.new_empty(0)), rendered=self.to())
 
     def pin_memory(self) -> "Views":
-        """The same views in page-locked memory, from where `to` copies without blocking. The DataLoader calls it."""
-        fields = self.__dict__ | {"pixels": self.pixels.pin_memory()}
-        if self.rendered is not None:
-            fields["rendered"] = [view.pin_memory() for view in self.rendered]
-        return Views(**fields)
+        """Return the same views in page-locked memory, from which `to` copies without blocking. DataLoader calls it."""
+        rendered = self.rendered and [view.pin_memory() for view in self.rendered]
+        return self._with(images=self.images.replace_pixels(self.images.pixels.pin_memory()), rendered=rendered)
 
     @property
     def device(self) -> torch.device:
-        """Where the pixels lie."""
-        return self.pixels.device
+        """The device of the pixels."""
+        return self.images.pixels.device
 
     @property
     def batch_size(self) -> int:
         """The number of images."""
-        return len(self.shapes)
+        return len(self.images)
 
     @property
     def draws(self) -> list[dict[str, Tensor]]:
-        """What was drawn: for each view its columns by name, each (n,) float32.
+        """The draws: for each view its columns by name, each `(n,)` float32.
 
         Example:
             >>> import torch
@@ -138,44 +124,108 @@ class Views:
             {'RandomGaussianBlur.sigma': tensor([1.3174, 1.9596])}
         """
         return [
-            dict(zip(view.columns, rows.T, strict=False)) for view, rows in zip(self.recipe, self.table, strict=True)
+            dict(zip(view.columns, rows.T, strict=False)) for view, rows in zip(self.views, self.table, strict=True)
         ]
 
     @property
     def matrices(self) -> list[Tensor]:
-        """Where the pixels went: for each view (n, 3, 3) float64.
+        """The geometry: for each view `(n, 3, 3)` float64 matrices.
 
-        Each maps (x, y, 1) in the image to (x, y, 1) in the view, with pixel centres at integers.
+        They map (x, y, 1) in the image to (x, y, 1) in the view, with pixel centres at integers.
 
         Raises:
-            ValueError: a geometric module of Kornia is in a view: it draws only when the view is rendered.
+            ValueError: A geometric module of Kornia is in a view: it draws only when the view is rendered.
         """
-        sizes = self.shapes[:, 1].numpy(), self.shapes[:, 2].numpy()
-        drawn = (
-            rows[:, : len(view.columns)].double().numpy() for view, rows in zip(self.recipe, self.table, strict=True)
-        )
+        _, height, width = self.images.shapes.numpy().T
+        drawn = (rows.double().numpy() for rows in self.table)
         return [
-            torch.from_numpy(view.matrix(rows, *sizes).copy()) for view, rows in zip(self.recipe, drawn, strict=True)
+            torch.from_numpy(view.matrix(rows, height, width).copy())
+            for view, rows in zip(self.views, drawn, strict=True)
         ]
 
     def __len__(self) -> int:
-        return len(self.recipe)
+        return len(self.views)
 
     @overload
     def __getitem__(self, which: int) -> Tensor: ...
     @overload
     def __getitem__(self, which: slice) -> list[Tensor]: ...
     def __getitem__(self, which: int | slice) -> Tensor | list[Tensor]:
+        output = Output(self.device)
         if isinstance(which, slice):
-            return self._rendered(range(len(self))[which])
-        return self._rendered([range(len(self))[which]])[0]
+            return self._render(range(len(self))[which], output)
+        return self._render([range(len(self))[which]], output)[0]
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.to())
 
     def __repr__(self) -> str:
-        state = "packed" if self.rendered is None else "rendered"
-        size = f", {self.pixels.nbytes / 1e6:.1f} MB" if self.rendered is None else ""
-        lines = [f"Views({len(self)} of {self.batch_size} images, {self.channels} channels, {state}{size})"]
-        lines += [f"  {i}: {view!r}" for i, view in enumerate(self.recipe)]
+        state = f"packed, {self.images.pixels.nbytes / 1e6:.1f} MB" if self.rendered is None else "rendered"
+        lines = [f"Views({len(self)} of {self.batch_size} images, {self.images.channels} channels, {state})"]
+        lines += [f"  {i}: {view!r}" for i, view in enumerate(self.views)]
         return "\n".join(lines)
+
+
+def views_of(batch: Any) -> Any:
+    """Find the views, or the images, in a batch.
+
+    They are the member that is a `Views`; else the member named "image" or "images"; else the first member that is a
+    floating tensor `(n, c, h, w)` or a list of such tensors; else the batch itself, if it is a tensor.
+
+    Args:
+        batch: A mapping, named tuple, dataclass instance, tuple or list, or the views themselves.
+
+    Returns:
+        A `Views`, a tensor, or a list of tensors, one a view.
+
+    Raises:
+        TypeError: There are none.
+    """
+    return _find_views(batch)[1]
+
+
+def labels_of(batch: Any) -> Tensor | None:
+    """Find the labels in a batch, None if there are none.
+
+    They are the member named "label", "labels", "target" or "targets"; in a tuple or list, the member after the views.
+    Anything but a tensor in that place is no label.
+
+    Args:
+        batch: As in `views_of`.
+
+    Example:
+        >>> labels_of({"image": torch.rand(2, 3, 8, 8), "target": torch.tensor([5, 7])})
+        tensor([5, 7])
+    """
+    if _is_views(batch):
+        return None
+    members = batch_members(batch)
+    names = [name for name in ("label", "labels", "target", "targets") if name in members]
+    if not names and 0 in members:
+        names = [_find_views(batch)[0] + 1]
+    label = members.get(names[0]) if names else None
+    return label if isinstance(label, Tensor) else None
+
+
+def _find_views(batch: Any) -> tuple[Any, Any]:
+    if _is_views(batch):
+        return 0, batch
+    members = batch_members(batch)
+    rules: tuple[Callable[[Any, Any], bool], ...] = (
+        lambda key, member: isinstance(member, Views),
+        lambda key, member: key in ("image", "images"),
+        lambda key, member: _is_views(member),
+        lambda key, member: member is batch and isinstance(member, Tensor),
+    )
+    for rule in rules:
+        for key, member in members.items():
+            if rule(key, member):
+                return key, member
+    kinds = {key: type(member).__name__ for key, member in members.items()}
+    raise TypeError(f"no views in a batch of {kinds}: give the loader one of our collate functions")
+
+
+def _is_views(member: Any) -> bool:
+    if isinstance(member, list | tuple) and member:
+        return all(isinstance(view, Tensor) and view.ndim == 4 and view.is_floating_point() for view in member)
+    return isinstance(member, Views) or (isinstance(member, Tensor) and member.ndim == 4 and member.is_floating_point())

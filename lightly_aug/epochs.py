@@ -1,4 +1,4 @@
-"""Which epoch, and which batch of it, a collate function is being called for."""
+"""The epoch, and the batch in it, for which a collate function is called."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher
 
-__all__ = ["Clock"]
+__all__ = ["EpochCounter"]
 
 _EPOCH_BITS = 24
 _EPOCH_MASK = (1 << _EPOCH_BITS) - 1
@@ -20,64 +20,64 @@ _REMEMBERED = 16
 
 
 @dataclass
-class _Pass:
+class _Epoch:
     epoch: int
     batches: int = 0
 
 
-class Clock:
-    """Counts epochs and batches by itself, in the main process and in any kind of DataLoader worker.
+class EpochCounter:
+    """Count epochs and batches, in the main process and in any kind of DataLoader worker, without being told.
 
-    A DataLoader does not tell its collate function when an epoch begins. What it does do, in every mode, is to
-    make one fetcher an epoch and to call the collate function from it: a new caller is a new pass over the data.
-    The number of the pass is agreed on between workers, and between the workers of one epoch and those of the
-    next, through a few words of shared memory, each of which holds (name of a pass, its number). The name is the same
-    in all workers of a pass, so the first to arrive counts on and the others find its word. No lock is needed: two
-    that arrive at once write the same word to the same place.
+    A DataLoader does not tell its collate function when an epoch begins. But in every mode it creates one fetcher per
+    epoch and calls the collate function from it, so a new caller means a new epoch. Workers agree on the number of the
+    epoch, with each other and with the workers of the next epoch, through a few words of shared memory, each of which
+    holds (name of an epoch, its number). The name is the same in all workers of an epoch, so the first to arrive
+    counts on and the others find its word. No lock is needed: two that arrive at once write the same word to the same
+    place.
     """
 
     def __init__(self) -> None:
         self._words = torch.full((_REMEMBERED,), -1, dtype=torch.int64)
         self._words.share_memory_()  # type: ignore[no-untyped-call]
-        self._passes: WeakKeyDictionary[_BaseDatasetFetcher, _Pass] = WeakKeyDictionary()
-        self._by_hand = _Pass(0)
+        self._running: WeakKeyDictionary[_BaseDatasetFetcher, _Epoch] = WeakKeyDictionary()
+        self._by_hand = _Epoch(0)
         self._count = 0
         self._parent_rank = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Name the next pass; those after it count on. Workers that are running see it, too."""
+        """Set the number of the next epoch; later epochs count on. Workers that are running see it, too."""
         if not 0 <= epoch <= _EPOCH_MASK:
-            raise ValueError(f"epoch must be between 0 and {_EPOCH_MASK}, got {epoch}")
+            raise ValueError(f"set_epoch: epoch must be between 0 and {_EPOCH_MASK}, got {epoch}")
         self._words.fill_(-1)
-        self._words[0] = epoch - 1  # the pass before it, under a name that no pass has
-        self._by_hand = _Pass(epoch)
+        self._words[0] = epoch - 1  # the epoch before it, under a name that no epoch has
+        self._by_hand = _Epoch(epoch)
 
-    def tick(self) -> tuple[int, int]:
+    def count_batch(self) -> tuple[int, int]:
         """Count one batch.
 
         Returns:
-            (epoch, batch): the number of the epoch, and of the batch in it. With workers, batches are dealt out in
-            turn, so that a batch has the same number for any number of workers.
+            (epoch, batch): The number of the epoch, and of the batch in it. Workers take batches in turn, so a batch
+            has the same number for any number of workers.
         """
         worker = get_worker_info()
         fetcher = _calling_fetcher()
         if fetcher is None:
             running = self._by_hand
-        elif fetcher in self._passes:
-            running = self._passes[fetcher]
+        elif fetcher in self._running:
+            running = self._running[fetcher]
         else:
             self._count += 1
-            # the two differences are new for each set of workers (the first unless the user seeds torch again), and the
-            # same in all of them, as they are started one after another
+            # the two differences differ between sets of workers (the first unless the user seeds torch again), and are
+            # the same within a set, as its workers are started one after another
             workers = () if worker is None else (worker.seed - worker.id, _process_number() - worker.id)
             name = hash((*workers, self._count)) & _NAME_MASK or 1
-            running = self._passes[fetcher] = _Pass(self._join(name))
+            running = self._running[fetcher] = _Epoch(self._join(name))
         batch = running.batches if worker is None else worker.id + worker.num_workers * running.batches
         running.batches += 1
         return running.epoch, batch
 
     def rank(self) -> int:
-        """The rank of this process, or of the one that started this worker."""
+        """Return the rank of this process, or of the one that started this worker."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank()
         return self._parent_rank or int(os.environ.get("RANK", "0"))
@@ -92,16 +92,16 @@ class Clock:
         return epoch
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_passes": None, "_parent_rank": self.rank()}
+        return self.__dict__ | {"_running": None, "_parent_rank": self.rank()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state | {"_passes": WeakKeyDictionary()})
+        self.__dict__.update(state | {"_running": WeakKeyDictionary()})
         # a copy gets words of its own; a worker started by `spawn` gets the same ones
         self._words.share_memory_()  # type: ignore[no-untyped-call]
 
 
 def _process_number() -> int:
-    """How many processes the parent of this one had started before it, and itself."""
+    """Count the processes that the parent of this one had started, this one included."""
     return next(reversed(current_process()._identity), 0)
 
 

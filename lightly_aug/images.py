@@ -1,8 +1,9 @@
-"""Any image to an array of pixels, and many arrays into one buffer."""
+"""Images of any kind as arrays of pixels, and many of them in one buffer."""
 
 import io
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-__all__ = ["MODES", "SUFFIXES", "ImageError", "empty", "image_files", "is_image", "pack", "to_array"]
+__all__ = ["MODES", "SUFFIXES", "ImageError", "PackedImages", "empty", "image_files", "is_image", "pack", "to_array"]
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
@@ -24,7 +25,7 @@ SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".
 
 
 class ImageError(ValueError):
-    """An image that cannot be read or used; the text names the sample and, where there is one, the file."""
+    """An image cannot be read or used; the message names the sample and, if there is one, the file."""
 
 
 def is_image(value: object) -> bool:
@@ -33,10 +34,13 @@ def is_image(value: object) -> bool:
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """All image files in a folder and its subfolders, sorted; hidden files and folders are passed over.
+    """List the image files in a folder and its subfolders, sorted; hidden files and folders are skipped.
+
+    Args:
+        folder: The folder.
 
     Raises:
-        NotADirectoryError: there is no such folder.
+        NotADirectoryError: There is no such folder.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -46,23 +50,23 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def to_array(image: Any, mode: str | None = "RGB", decode: int | None = None) -> Pixels:
-    """Turn an image of any kind into an array of shape (height, width, channels), uint8 or float32.
+    """Convert an image of any kind to an array of shape (height, width, channels), uint8 or float32.
 
     Args:
-        image: one of
+        image: One of
 
             * a PIL image, the path of a file, or its encoded bytes: EXIF orientation is applied, then `mode`;
-              16-bit images are scaled from [0, 65535], those of floats are in [0, 1]
+              16-bit images are scaled from [0, 65535], float images are in [0, 1]
             * a tensor, (channels, height, width) or (height, width), uint8, uint16 or floating
-            * a NumPy array, (height, width, channels) or (height, width), likewise
+            * a NumPy array, (height, width, channels) or (height, width), uint8, uint16 or floating
 
-        mode: the PIL mode that PIL images and files are converted to ("RGB", "L", "RGBA", "CMYK" …); None keeps the
+        mode: The PIL mode to convert PIL images and files to ("RGB", "L", "RGBA", "CMYK" …); None keeps the
             channels that they have (palettes become RGB or RGBA, 16-bit and float images become float32).
-        decode: PIL images and files are shrunk by a whole factor, the largest that leaves the shorter side at least
-            this long, by averaging; JPEG files mostly as they are decoded, which is faster, too. None keeps sizes.
+        decode: Shrink PIL images and files by the largest whole factor that leaves the shorter side at least this
+            long, by averaging; JPEG files mostly while they are decoded, which is also faster. None keeps sizes.
 
     Raises:
-        ImageError: the image is damaged, empty, or of another type or shape.
+        ImageError: The image is damaged, empty, or of another type or shape.
     """
     if isinstance(image, Tensor):
         tensor = image.detach().cpu()
@@ -80,7 +84,7 @@ def to_array(image: Any, mode: str | None = "RGB", decode: int | None = None) ->
         try:
             with Image.open(io.BytesIO(image) if isinstance(image, bytes | bytearray) else image) as opened:
                 if decode is not None:
-                    opened.draft(None, (decode, decode))  # JPEGs heed it
+                    opened.draft(None, (decode, decode))  # has an effect on JPEG files only
                 return _from_pil(opened, mode, decode)
         except ImageError:
             raise
@@ -130,7 +134,7 @@ def _unreadable(error: Exception) -> ImageError:
 
 
 def _from_deep(values: npt.NDArray[np.float32], mode: str | None) -> Pixels:
-    """One channel of more than 8 bits: as it is, or rounded to 8 bits and converted."""
+    """Keep one channel of more than 8 bits as it is, or round it to 8 bits and convert it."""
     if mode is None:
         return values[..., None]
     if not (values.min() >= 0 and values.max() <= 1):
@@ -144,7 +148,7 @@ def _from_deep(values: npt.NDArray[np.float32], mode: str | None) -> Pixels:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF raises almost anything, and does not make the pixels worse
+    except Exception:  # damaged EXIF raises almost anything and leaves the pixels readable
         return image
 
 
@@ -161,21 +165,47 @@ def _converted(image: Image.Image, mode: str | None) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> tuple[Tensor, Tensor, int]:
-    """Copy arrays into one buffer; in a DataLoader worker it lies in shared memory, so that it is not copied again.
+@dataclass(frozen=True)
+class PackedImages:
+    """Images of any sizes in one buffer.
+
+    Attributes:
+        pixels: 1-D, uint8 or float32: the images one behind the other, each laid out (height, width, channels).
+        shapes: `(n, 3)` int64 on the CPU: offset, height and width of each image.
+        channels: The number of channels.
+        raw: Whether the values are those of 8-bit images; they may be floats that were only moved.
+    """
+
+    pixels: Tensor
+    shapes: Tensor
+    channels: int
+    raw: bool
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def replace_pixels(self, pixels: Tensor) -> "PackedImages":
+        """Return the same images with another buffer, such as one on another device."""
+        return PackedImages(pixels, self.shapes, self.channels, self.raw)
+
+    def __getitem__(self, i: int) -> Tensor:
+        """Return image i, `(channels, height, width)`, without a copy."""
+        offset, h, w = self.shapes[i].tolist()
+        return self.pixels[offset : offset + h * w * self.channels].view(h, w, self.channels).permute(2, 0, 1)
+
+
+def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> PackedImages:
+    """Copy arrays into one buffer; in a DataLoader worker it is in shared memory, so that it is not copied again.
 
     Args:
-        arrays: images, each (height, width, channels).
-        names: how to speak of each of them in an error.
+        arrays: Images, each (height, width, channels).
+        names: What to call each of them in error messages.
 
     Returns:
-        pixels: 1-D, uint8 if all images are, else float32 (uint8 divided by 255).
-        shapes: (n, 3) int64, the offset, height and width of each image in it; the layout is (height, width,
-            channels).
-        channels: the number of channels.
+        The images, uint8 if all of them are, else float32 (uint8 divided by 255).
 
     Raises:
-        ImageError: the images differ in their number of channels.
+        ImageError: The images differ in their number of channels.
     """
     channels = arrays[0].shape[2]
     for array, name in zip(arrays, names, strict=True):
@@ -185,24 +215,24 @@ def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> tuple[Tensor, Tensor
                 "a batch needs one number of channels (for PIL images and files, mode= sets it)"
             )
     sizes = np.array([array.size for array in arrays], dtype=np.int64)
-    dtype = torch.uint8 if all(array.dtype == np.uint8 for array in arrays) else torch.float32
-    pixels = empty(int(sizes.sum()), dtype)
+    raw = all(array.dtype == np.uint8 for array in arrays)
+    pixels = empty(int(sizes.sum()), torch.uint8 if raw else torch.float32)
     shapes = torch.tensor([(0, *array.shape[:2]) for array in arrays], dtype=torch.int64)
     shapes[1:, 0] = torch.from_numpy(sizes.cumsum()[:-1])
     for array, start, size in zip(arrays, shapes[:, 0].tolist(), sizes.tolist(), strict=True):
         place = pixels[start : start + size].view(array.shape).numpy()
-        if dtype == torch.float32 and array.dtype == np.uint8:
+        if not raw and array.dtype == np.uint8:
             np.divide(array, np.float32(255), out=place)
         else:
             np.copyto(place, array)
-    return pixels, shapes, channels
+    return PackedImages(pixels, shapes, channels, raw)
 
 
 def empty(size: int, dtype: torch.dtype) -> Tensor:
-    """An uninitialised 1-D tensor; in a DataLoader worker in shared memory, so that it is not copied on its way out.
+    """Allocate a 1-D tensor; in a DataLoader worker in shared memory, so that it is not copied on its way out.
 
     Args:
-        size: the number of elements.
+        size: The number of elements.
         dtype: uint8 or float32.
     """
     if get_worker_info() is None:  # NumPy asks for huge pages, which come faster

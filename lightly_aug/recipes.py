@@ -13,9 +13,11 @@ from torch import nn
 from lightly_aug.collate import BaseCollateFunction
 from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import (
+    CenterCrop,
     ColorJitter,
     Convention,
     Crop,
+    Interpolation,
     Normalize,
     Operation,
     RandomEqualize,
@@ -24,6 +26,7 @@ from lightly_aug.operations import (
     RandomJigsawPatch,
     RandomResizedCrop,
     RandomSolarize,
+    Resize,
 )
 from lightly_aug.view import Item, Shared, View
 
@@ -32,15 +35,19 @@ __all__ = [
     "BYOLCollateFunction",
     "BarlowTwinsCollateFunction",
     "CPCCollateFunction",
+    "ColorCollateFunction",
     "DINOCollateFunction",
+    "ImageCollateFunction",
     "LooCCollateFunction",
     "MoCoCollateFunction",
     "NNCLRCollateFunction",
     "PAWSCollateFunction",
     "PIRLCollateFunction",
+    "ShapeCollateFunction",
     "SimCLRCollateFunction",
     "SimSiamCollateFunction",
     "SwaVCollateFunction",
+    "TextureCollateFunction",
 ]
 
 Size = int | tuple[int, int]
@@ -484,6 +491,153 @@ class LooCCollateFunction(BaseCollateFunction):
             return View(*first, *rest, normalize)
 
         super().__init__([view(*items), view(), *(view(name) for name in items)], **options)
+
+
+class ImageCollateFunction(BaseCollateFunction):
+    """The general one: every range and probability is an argument. Two alike views, unless `views` says otherwise.
+
+    Args:
+        size: side of the views, or (height, width), in pixels.
+        views: how many views.
+        scale: area of the crop as a share of the image.
+        ratio: aspect ratio of the crop.
+        hflip: probability of a horizontal flip.
+        vflip: probability of a vertical flip.
+        rot90: probability of a random number of quarter turns.
+        degrees: range of a free rotation in degrees, 0 for none.
+        brightness: range of the factor, or b for (1 - b, 1 + b).
+        contrast: likewise.
+        saturation: likewise.
+        hue: range of the shift in turns, or h for (-h, h).
+        jitter: probability of the four.
+        grayscale: probability of dropping the colours.
+        blur: probability of a Gaussian blur.
+        sigma: range of its standard deviation, in pixels of the view.
+        solarize: probability of a solarization.
+        interpolation: "bilinear" or "bicubic".
+        normalize: how to normalise, None for values in [0, 1].
+        **options: as in `BaseCollateFunction`.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] = 64,
+        *,
+        views: int = 2,
+        scale: tuple[float, float] = (0.15, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        hflip: float = 0.5,
+        vflip: float = 0.0,
+        rot90: float = 0.0,
+        degrees: float | tuple[float, float] = 0.0,
+        brightness: float | tuple[float, float] = 0.7,
+        contrast: float | tuple[float, float] = 0.7,
+        saturation: float | tuple[float, float] = 0.7,
+        hue: float | tuple[float, float] = 0.2,
+        jitter: float = 0.8,
+        grayscale: float = 0.2,
+        blur: float = 0.5,
+        sigma: tuple[float, float] = (0.1, 2.0),
+        solarize: float = 0.0,
+        interpolation: Interpolation = "bilinear",
+        normalize: Normalize | None = Normalize(),
+        **options: Any,
+    ) -> None:
+        view = View(
+            Shape(size, scale, ratio, hflip, vflip, rot90, degrees, interpolation),
+            Color(brightness, contrast, saturation, hue, jitter, grayscale),
+            Texture(blur, sigma, solarize),
+            normalize,
+        )
+        super().__init__([view] * views, **options)
+
+
+class ShapeCollateFunction(BaseCollateFunction):
+    """Two views that differ in shape alone: crop, flips, rotations. Colour and texture stay to be told apart by.
+
+    Args:
+        size: side of the views, or (height, width), in pixels.
+        scale: area of the crop as a share of the image.
+        hflip: probability of a horizontal flip.
+        vflip: probability of a vertical flip.
+        rot90: probability of a random number of quarter turns.
+        degrees: range of a free rotation in degrees, 0 for none.
+        normalize: how to normalise, None for values in [0, 1].
+        **options: as in `BaseCollateFunction`.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] = 224,
+        *,
+        scale: tuple[float, float] = (0.08, 1.0),
+        hflip: float = 0.5,
+        vflip: float = 0.0,
+        rot90: float = 0.0,
+        degrees: float | tuple[float, float] = 0.0,
+        normalize: Normalize | None = Normalize(),
+        **options: Any,
+    ) -> None:
+        shape = Shape(size, scale, hflip=hflip, vflip=vflip, rot90=rot90, degrees=degrees)
+        super().__init__([View(shape, normalize)] * 2, **options)
+
+
+class TextureCollateFunction(BaseCollateFunction):
+    """Two views that differ in texture alone: blur, solarize. Both are the centre of the image.
+
+    Args:
+        size: side of the views in pixels.
+        blur: probability of a Gaussian blur.
+        sigma: range of its standard deviation, in pixels of the view.
+        solarize: probability of a solarization.
+        normalize: how to normalise, None for values in [0, 1].
+        **options: as in `BaseCollateFunction`.
+    """
+
+    def __init__(
+        self,
+        size: int = 224,
+        *,
+        blur: float = 0.5,
+        sigma: tuple[float, float] = (0.1, 2.0),
+        solarize: float = 0.2,
+        normalize: Normalize | None = Normalize(),
+        **options: Any,
+    ) -> None:
+        view = View(Resize(size), CenterCrop(size), Texture(blur, sigma, solarize), normalize)
+        super().__init__([view] * 2, **options)
+
+
+class ColorCollateFunction(BaseCollateFunction):
+    """Two views that differ in light and colour alone: jitter, grayscale. Both are the centre of the image.
+
+    Args:
+        size: side of the views in pixels.
+        brightness: range of the factor, or b for (1 - b, 1 + b).
+        contrast: likewise.
+        saturation: likewise.
+        hue: range of the shift in turns, or h for (-h, h).
+        jitter: probability of the four.
+        grayscale: probability of dropping the colours.
+        normalize: how to normalise, None for values in [0, 1].
+        **options: as in `BaseCollateFunction`.
+    """
+
+    def __init__(
+        self,
+        size: int = 224,
+        *,
+        brightness: float | tuple[float, float] = 0.8,
+        contrast: float | tuple[float, float] = 0.8,
+        saturation: float | tuple[float, float] = 0.8,
+        hue: float | tuple[float, float] = 0.2,
+        jitter: float = 0.8,
+        grayscale: float = 0.2,
+        normalize: Normalize | None = Normalize(),
+        **options: Any,
+    ) -> None:
+        color = Color(brightness, contrast, saturation, hue, jitter, grayscale)
+        super().__init__([View(Resize(size), CenterCrop(size), color, normalize)] * 2, **options)
 
 
 def _byol(size: Size, normalize: Normalize | None, convention: Convention = "torchvision") -> list[View]:

@@ -9,7 +9,6 @@ from torch import nn
 from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import (
     Floats,
-    GeometricOperation,
     Ints,
     KorniaModule,
     Normalize,
@@ -18,6 +17,7 @@ from lightly_aug.operations import (
     RandomRotation90,
     Resize,
     Window,
+    walk,
 )
 
 __all__ = ["Shared", "View"]
@@ -26,20 +26,19 @@ Item = Shape | Texture | Color | Operation | nn.Module
 
 
 class Shared:
-    """Items of a view that draw what the items of the same name draw in the other views of a collate function.
+    """Items that use the same random numbers in every view of a collate function in which this name occurs.
 
-    Image by image they use the same random numbers: those of the first view in which the name stands. So a flip that
-    is shared happens in all of these views or in none; what else they do stays independent. The items of one name need
-    as many numbers in every view, and do best to come after the same operations, since a crop depends on the size of
-    what it crops.
+    Image by image they use the numbers of the first view with that name. So a shared flip happens in all of these
+    views or in none, while everything else stays independent. Items of one name must consume the same number of random
+    numbers in every view, and should follow the same operations, since a crop depends on the size of its input.
 
     Args:
-        name: what the views have in common.
-        *items: as in `View`.
+        name: The name that the views have in common.
+        *items: As in `View`.
 
     Raises:
-        TypeError: an item that a view does not take; a name that is no string.
-        ValueError: there are no items.
+        TypeError: An item that a view does not take, or a name that is not a string.
+        ValueError: There are no items.
 
     Example:
         >>> View(Shared("flip", RandomHorizontalFlip()), RandomGrayscale())
@@ -48,9 +47,9 @@ class Shared:
 
     def __init__(self, name: str, *items: Item) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"Shared: the name, which comes first, must be a string, got {name!r}")
+            raise TypeError(f"Shared: name, the first argument, must be a string, got {name!r}")
         if not items:
-            raise ValueError(f"Shared: {name!r} has nothing to share, name some items behind it")
+            raise ValueError(f"Shared: {name!r} has no items, give some after the name")
         self.name = name
         self.operations = tuple(operation for item in items for operation in _operations(item))
 
@@ -70,24 +69,25 @@ class Shared:
 
 
 class View:
-    """What happens to an image on the way to one view of it: invariances and operations, in order.
+    """One view of an image: invariances and operations, in order.
 
     Args:
-        items: `Shape`, `Texture`, `Color`, single operations, and modules of `kornia.augmentation`, which run as
-            they are at their place in the order (they must keep the size of the image); any of them `Shared`. None is
-            passed over.
-        dtype: floating dtype of the view.
+        items: `Shape`, `Texture`, `Color`, single operations, and modules of `kornia.augmentation`, which run
+            unchanged at their place in the order (they must keep the size of the image); any of them `Shared`. None is
+            skipped.
+        dtype: Floating dtype of the view.
 
     Attributes:
-        items: all of it as operations, some of them `Shared`; a `View` of them is equal to this one.
-        operations: all of it as operations.
-        columns: names of the numbers that one view of one image is made with.
-        shared: for each `Shared` its name and which of the uniform numbers it has in common with other views.
-        dtype: floating dtype of the view.
+        items: All items as operations, some of them `Shared`; a `View` of them equals this one.
+        operations: All items as operations.
+        columns: Names of the numbers that describe one view of one image.
+        uniforms: How many uniform numbers one image's draw takes.
+        shared: For each `Shared` its name and which of the uniform numbers it has in common with other views.
+        dtype: Floating dtype of the view.
 
     Raises:
-        TypeError: an item is none of the above.
-        ValueError: items that do not go together.
+        TypeError: An item is none of the above.
+        ValueError: Items that do not go together.
 
     Example:
         >>> View(Shape(96, hflip=0), Color(jitter=0), Normalize(0.5, 0.5))
@@ -105,19 +105,13 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
         self.operations = tuple(
             operation for step in self.items for operation in (step.operations if isinstance(step, Shared) else (step,))
         )
-        self.shared = self._find_shared()
         if not dtype.is_floating_point:
             raise ValueError(f"View: dtype must be a floating dtype, got {dtype}")
         self.dtype = dtype
+        self.uniforms = sum(operation.uniforms for operation in self.operations)
+        self.columns = _name_columns(self.operations)
+        self.shared = self._find_shared()
         self._check_order()
-        seen: Counter[str] = Counter()
-        names = []
-        for operation in self.operations:
-            kind = type(operation).__name__
-            seen[kind] += 1
-            number = f"_{seen[kind]}" if seen[kind] > 1 else ""
-            names += [f"{kind}{number}.{column}" for column in operation.columns]
-        self.columns = tuple(names)
 
     def _find_shared(self) -> tuple[tuple[str, range], ...]:
         found, used = dict[str, range](), 0
@@ -145,50 +139,67 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
             raise ValueError(f"View: RandomRotation90 turns a view of {size[0]}x{size[1]} on its side, make it square")
 
     @property
-    def uniforms(self) -> int:
-        """How many uniform numbers one image's draw takes."""
-        return sum(operation.uniforms for operation in self.operations)
-
-    @property
     def needs_unit_range(self) -> bool:
-        """Whether pixel values outside [0, 1] have no meaning for it."""
+        """Whether the view has no meaning for pixel values outside [0, 1]."""
         return any(operation.needs_unit_range for operation in self.operations)
 
     def draw(self, u: Floats, height: Ints, width: Ints) -> tuple[Floats, Ints, Ints]:
         """Turn uniform numbers into draws.
 
         Args:
-            u: (n, uniforms) in [0, 1).
-            height: (n,) heights of the images.
-            width: (n,) widths.
+            u: `(n, uniforms)` in [0, 1).
+            height: `(n,)` heights of the images, in pixels.
+            width: `(n,)` widths.
 
         Returns:
-            (n, len(columns)) numbers, and the (n,) heights and widths of the views.
+            `(n, len(columns))` numbers, and the `(n,)` heights and widths of the views.
+
+        Raises:
+            ValueError: An operation draws another number of columns than it names.
         """
         drawn, used = [np.empty((len(u), 0))], 0
         for operation in self.operations:
-            drawn.append(operation.draw(u[:, used : used + operation.uniforms], height, width))
+            own = operation.draw(u[:, used : used + operation.uniforms], height, width)
+            if own.shape != (len(u), len(operation.columns)):
+                raise ValueError(
+                    f"{operation!r} drew numbers of shape {own.shape} for {len(u)} images, its columns "
+                    f"{operation.columns} need {(len(u), len(operation.columns))}"
+                )
+            drawn.append(own)
             used += operation.uniforms
-            if isinstance(operation, GeometricOperation):
-                height, width = operation.output_size(height, width, drawn[-1])
+            height, width = operation.output_size(height, width, own)
         return np.concatenate(drawn, axis=1), height, width
 
     def matrix(self, drawn: Floats, height: Ints, width: Ints) -> Floats:
-        """The (n, 3, 3) matrices that map (x, y, 1) in the image to (x, y, 1) in the view, pixel centres at integers.
+        """Compute the `(n, 3, 3)` matrices from (x, y, 1) in the image to (x, y, 1) in the view.
+
+        Pixel centres are at integers.
+
+        Args:
+            drawn: `(n, len(columns))`.
+            height: `(n,)` heights of the images, in pixels.
+            width: `(n,)` widths.
 
         Raises:
-            ValueError: a geometric module of Kornia is in the view: it draws only when the view is rendered.
+            ValueError: A geometric module of Kornia is in the view: it draws only when the view is rendered.
         """
-        total, used = np.broadcast_to(np.eye(3), (len(drawn), 3, 3)), 0
-        for operation in self.operations:
-            if isinstance(operation, KorniaModule) and operation.moves_pixels:
-                raise ValueError(f"no matrix is known for {operation!r}: Kornia draws it when the view is rendered")
-            if isinstance(operation, GeometricOperation):
-                own = drawn[:, used : used + len(operation.columns)]
-                total = operation.matrix(height, width, own) @ total
-                height, width = operation.output_size(height, width, own)
-            used += len(operation.columns)
+        total = np.broadcast_to(np.eye(3), (len(drawn), 3, 3))
+        for operation, own in walk(self.operations, drawn):
+            total = operation.matrix(height, width, own) @ total
+            height, width = operation.output_size(height, width, own)
         return total
+
+    def captions(self, drawn: Floats) -> list[list[str]]:
+        """Describe what was drawn for each of n images: a few words for each operation that changes the image.
+
+        Args:
+            drawn: `(n, len(columns))`.
+        """
+        rows: list[list[str]] = [[] for _ in drawn]
+        for operation, own in walk(self.operations, drawn):
+            for words, numbers in zip(rows, own.tolist(), strict=True):
+                words.extend(filter(None, [operation.caption(numbers)]))
+        return rows
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and (self.items, self.dtype) == (other.items, other.dtype)
@@ -202,14 +213,32 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
         return f"View({steps}{dtype})"
 
 
+def _name_columns(operations: tuple[Operation, ...]) -> tuple[str, ...]:
+    """Name the columns of a view `Operation.column`, and those of the second of its kind `Operation_2.column`."""
+    seen: Counter[str] = Counter()
+    names = []
+    for operation in operations:
+        kind = type(operation).__name__
+        seen[kind] += 1
+        number = f"_{seen[kind]}" if seen[kind] > 1 else ""
+        names += [f"{kind}{number}.{column}" for column in operation.columns]
+    return tuple(names)
+
+
 def _operations(item: object) -> tuple[Operation, ...]:
     if isinstance(item, Shape | Texture | Color):
         return item.operations
     if isinstance(item, Operation):
+        try:
+            hash(item)
+        except TypeError as error:
+            raise TypeError(
+                f"View: {item!r} cannot be hashed ({error}): make it a frozen dataclass of tuples"
+            ) from None
         return (item,)
     if isinstance(item, nn.Module) and any(c.__module__.startswith("kornia.augmentation.") for c in type(item).__mro__):
         return (KorniaModule(item),)
     raise TypeError(
         f"View: got {type(item).__module__}.{type(item).__qualname__}, wants Shape, Texture, Color, Shared, "
-        "an operation of lightly_aug or a module of kornia.augmentation"
+        "an Operation or a module of kornia.augmentation"
     )

@@ -329,9 +329,9 @@ def test_rendering_in_the_worker_is_rendering_late(
         for render in ("late", "worker")
     )
     assert late.rendered is None
-    assert late.pixels.numel() == sum(image.size for image in images)
+    assert late.images.pixels.numel() == sum(image.size for image in images)
     assert worker.rendered is not None
-    assert worker.pixels.numel() == 0
+    assert worker.images.pixels.numel() == 0
     assert all(torch.equal(a, b) for a, b in zip(late.to(), worker.to(), strict=True))
     assert torch.equal(late.table, worker.table)
     assert all(torch.equal(a, b) for a, b in zip(late.matrices, worker.matrices, strict=True))
@@ -553,7 +553,7 @@ def test_views_are_pickled_and_copied_whole(views: Views) -> None:
 
 def test_draws_are_the_table_by_name(views: Views) -> None:
     for i, draws in enumerate(views.draws):
-        assert tuple(draws) == views.recipe[i].columns
+        assert tuple(draws) == views.views[i].columns
         torch.testing.assert_close(torch.stack(list(draws.values()), dim=1), views.table[i, :, : len(draws)])
 
 

@@ -47,7 +47,7 @@ def test_a_gpu_renders_what_the_cpu_renders(batch: Views) -> None:
 @NO_CUDA
 def test_from_pinned_memory_to_views_the_host_never_waits(batch: Views, request: pytest.FixtureRequest) -> None:
     pinned = batch.pin_memory()
-    assert pinned.pixels.is_pinned()
+    assert pinned.images.pixels.is_pinned()
     pinned.to("cuda")  # allocations and first launches may wait
     request.getfixturevalue("syncs_are_errors")
     pinned.to("cuda", torch.bfloat16)
@@ -63,6 +63,6 @@ def test_the_loader_pins_views_and_workers_touch_no_device() -> None:
     collate.set_epoch(0)
     loader = DataLoader(dataset, 4, num_workers=2, pin_memory=True, collate_fn=collate)
     views = next(iter(loader))
-    assert views.pixels.is_pinned()
+    assert views.images.pixels.is_pinned()
     for came, wanted in zip(views.to("cuda"), expected, strict=True):
         torch.testing.assert_close(came.cpu(), wanted, rtol=0, atol=1e-4)

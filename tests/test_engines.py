@@ -36,8 +36,9 @@ from lightly_aug import (
     View,
     Views,
 )
-from lightly_aug.engines import choose, render
-from lightly_aug.engines.plan import passes
+from lightly_aug.engines import Output, choose, load, render
+from lightly_aug.engines.plan import plan_passes
+from lightly_aug.images import PackedImages
 from lightly_aug.operations import JITTER_ORDERS, KorniaModule, Operation
 
 SLOW = set() if torch.cuda.is_available() else {"gpu"}  # what runs under an interpreter gets less to do
@@ -53,20 +54,14 @@ def pack(views: list[View], images: list[Array], seed: int = 0) -> Views:
 
 
 def rendered(
-    packed: Views, engine: str, dtype: torch.dtype | None = None, **options: torch.memory_format
+    packed: Views,
+    engine: str,
+    dtype: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> list[Tensor]:
     """What an engine makes of a batch, on the CPU."""
-    views = render(
-        packed.pixels,
-        packed.shapes,
-        packed.channels,
-        packed.table,
-        packed.recipe,
-        device=torch.device(DEVICE[engine]),
-        dtype=dtype,
-        engine=engine,
-        **options,
-    )
+    output = Output(torch.device(DEVICE[engine]), dtype, memory_format)
+    views = render(packed.images, packed.table, packed.views, output, engine)
     return [view.cpu() for view in views]
 
 
@@ -172,7 +167,7 @@ ALONE = [
 def test_what_only_the_reference_knows_is_a_pass_of_its_own(engine: str, operation: Operation) -> None:
     knows = pytest.importorskip(f"lightly_aug.engines.{engine}").knows
     whole = RandomResizedCrop(16), RandomJigsawPatch(8, 1), operation, ColorJitter(0.5), RandomGaussianBlur()
-    assert [part.fused for part in passes(whole, knows)] == [True, False, True]
+    assert [part.fused for part in plan_passes(whole, knows)] == [True, False, True]
     batch = pack([View(*whole)], [noise(20 + i, 25, seed=i) for i in range(1 if engine in SLOW else 4)])
     # equal levels may be told apart by the last digit before they are equalized
     share = 0.02 if isinstance(operation, RandomEqualize) else 0
@@ -256,11 +251,11 @@ def some_batch(engine: str, dtype: type = np.uint8) -> Views:
 @every
 def test_the_input_is_only_read(engine: str, dtype: type) -> None:
     batch = some_batch(engine, dtype)
-    pixels, table, shapes = batch.pixels.clone(), batch.table.clone(), batch.shapes.clone()
+    pixels, table, shapes = batch.images.pixels.clone(), batch.table.clone(), batch.images.shapes.clone()
     rendered(batch, engine)
-    assert torch.equal(batch.pixels, pixels)
+    assert torch.equal(batch.images.pixels, pixels)
     assert torch.equal(batch.table, table)
-    assert torch.equal(batch.shapes, shapes)
+    assert torch.equal(batch.images.shapes, shapes)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -281,14 +276,10 @@ def test_the_result_has_the_dtype_and_layout_asked_for(
 @every
 def test_an_image_s_views_do_not_depend_on_its_neighbours(engine: str) -> None:
     together = some_batch(engine)
-    for i, (offset, h, w) in enumerate(together.shapes.tolist()):
-        alone = Views(
-            together.pixels[offset : offset + 3 * h * w],
-            torch.tensor([[0, h, w]]),
-            3,
-            together.table[:, i : i + 1],
-            together.recipe,
-        )
+    for i, (offset, h, w) in enumerate(together.images.shapes.tolist()):
+        pixels = together.images.pixels[offset : offset + 3 * h * w]
+        image = PackedImages(pixels, torch.tensor([[0, h, w]]), 3, together.images.raw)
+        alone = Views(image, together.table[:, i : i + 1], together.views)
         for one, many in zip(rendered(alone, engine), rendered(together, engine), strict=True):
             torch.testing.assert_close(one[0], many[i], rtol=0, atol=2e-6 if engine == "reference" else 0)
 
@@ -299,8 +290,8 @@ def test_an_image_s_views_do_not_depend_on_its_neighbours(engine: str) -> None:
 def test_an_extreme_image_touches_no_other(engine: str, value: float) -> None:
     batch = some_batch(engine, np.float32)
     clean = rendered(batch, engine)
-    offset, h, w = batch.shapes[1].tolist()
-    batch.pixels[offset : offset + 3 * h * w] = value
+    offset, h, w = batch.images.shapes[1].tolist()
+    batch.images.pixels[offset : offset + 3 * h * w] = value
     for view, before in zip(rendered(batch, engine), clean, strict=True):
         others = [i for i in range(batch.batch_size) if i != 1]
         assert torch.equal(view[others], before[others])
@@ -316,7 +307,8 @@ def test_rendering_twice_gives_the_same_bits(engine: str) -> None:
 @every
 def test_an_empty_batch(engine: str) -> None:
     full = pack(EVERYTHING, some())
-    empty = Views(full.pixels[:0], full.shapes[:0], 3, full.table[:, :0], full.recipe)
+    nothing = PackedImages(full.images.pixels[:0], full.images.shapes[:0], 3, full.images.raw)
+    empty = Views(nothing, full.table[:, :0], full.views)
     assert [tuple(view.shape) for view in rendered(empty, engine)] == [(0, 3, 16, 16), (0, 3, 16, 16), (0, 3, 8, 8)]
 
 
@@ -364,7 +356,7 @@ def test_the_cpu_engine_refuses_other_devices() -> None:
 
 
 def test_without_numba_auto_renders_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightly_aug.engines.find_spec", lambda name: None)
+    monkeypatch.setattr("lightly_aug.engines.rendering.find_spec", lambda name: None)
     assert choose("auto", torch.device("cpu")) == "reference"
     assert choose("auto", torch.device("cuda")) == "reference"
 

@@ -29,8 +29,9 @@ from lightly_aug import (
     View,
     Views,
 )
-from lightly_aug.engines import render
-from lightly_aug.engines.plan import passes
+from lightly_aug.engines import Output, render
+from lightly_aug.engines.plan import plan_passes
+from lightly_aug.images import PackedImages
 from lightly_aug.operations import KorniaModule, Operation
 
 CUDA = torch.cuda.is_available()
@@ -40,7 +41,7 @@ triton = pytest.importorskip("triton")
 
 from lightly_aug.engines import gpu  # noqa: E402
 
-if not CUDA and any(isinstance(kernel, triton.JITFunction) for kernel in (triton.language.cdiv, gpu._draw_tiles)):
+if not CUDA and any(isinstance(kernel, triton.JITFunction) for kernel in (triton.language.cdiv, gpu.draw_tiles)):
     pytest.skip("Triton was imported before its interpreter could be asked for", allow_module_level=True)
 
 NO_CUDA = pytest.mark.skipif(not CUDA, reason="needs a CUDA device")
@@ -51,13 +52,15 @@ dtypes = st.sampled_from([np.uint8, np.float32])
 light = settings(max_examples=10)
 
 
-def rendered(views: Views, engine: str = "gpu", **how: Any) -> list[Tensor]:
-    how.setdefault("device", DEVICE if engine == "gpu" else torch.device("cpu"))
-    channels = len(views.pixels) // int((views.shapes[:, 1] * views.shapes[:, 2]).sum())
-    return [
-        view.cpu()
-        for view in render(views.pixels, views.shapes, channels, views.table, views.recipe, engine=engine, **how)
-    ]
+def rendered(
+    views: Views,
+    engine: str = "gpu",
+    dtype: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> list[Tensor]:
+    device = DEVICE if engine == "gpu" else torch.device("cpu")
+    output = Output(device, dtype, memory_format)
+    return [view.cpu() for view in render(views.images, views.table, views.views, output, engine)]
 
 
 def assert_alike(views: Views, tolerance: float = 1e-4, outliers: float = 0.0) -> None:
@@ -253,7 +256,7 @@ class Launches:
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     grids: list[Any] = []
-    for name in ("_draw_tiles", "_sum_grays"):
+    for name in ("draw_tiles", "sum_grays"):
         monkeypatch.setattr(gpu, name, Launches(getattr(gpu, name), grids))
     return grids
 
@@ -274,9 +277,9 @@ def test_launches_are_few(launches: list[Any], recipe: list[View], most: int) ->
 
 
 def test_nothing_is_launched_for_no_images(launches: list[Any]) -> None:
-    (one,) = passes((RandomResizedCrop(8), ColorJitter(contrast=0.5), RandomGaussianBlur()), gpu.knows)
-    none = np.zeros((0, 3), dtype=np.int64), 3, np.zeros((0, 12), dtype=np.float32)
-    program = one.program(torch.empty(0, device=DEVICE), *none, True, torch.float16, torch.contiguous_format)
+    (one,) = plan_passes((RandomResizedCrop(8), ColorJitter(contrast=0.5), RandomGaussianBlur()), gpu.knows)
+    none = PackedImages(torch.empty(0, device=DEVICE), torch.zeros((0, 3), dtype=torch.int64), 3, raw=True)
+    program = one.lower(none, np.zeros((0, 12)), Output(DEVICE, torch.float16))
     (view,) = gpu.run([program])
     assert view.shape[:2] == (0, 3)
     assert view.dtype == torch.float16
@@ -300,9 +303,9 @@ def test_what_it_does_not_know_the_reference_does(launches: list[Any]) -> None:
 
 def test_without_a_gpu_it_says_what_to_do() -> None:
     code = (
-        "import torch; from lightly_aug import *; from lightly_aug.engines import render;"
-        "s = torch.tensor([[0, 2, 2]]); t = torch.zeros(1, 1, 0);"
-        "render(torch.zeros(12), s, 3, t, (View(Resize((2, 2))),), device=torch.device('cpu'), engine='gpu')"
+        "import torch; from lightly_aug import *;"
+        "collate = MultiViewCollateFunction([View(Resize((2, 2)))], render='late', engine='gpu');"
+        "collate([torch.zeros(3, 4, 4)]).to('cpu')"
     )
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -335,7 +338,7 @@ def test_from_pinned_memory_to_views_the_host_never_waits(request: pytest.Fixtur
     views = collated(simclr(32), simclr(16), images=8).pin_memory()
 
     def once() -> None:
-        render(views.pixels, views.shapes, 3, views.table, views.recipe, device=DEVICE, engine="gpu")
+        render(views.images, views.table, views.views, Output(DEVICE), "gpu")
 
     once()  # compiles
     request.getfixturevalue("syncs_are_errors")

@@ -325,10 +325,10 @@ def test_views_of_memory_need_not_be_contiguous_nor_writable() -> None:
     tensors = [wide[:, 1:5, ::3], wide.transpose(1, 2), wide.flip(0)[:, :4].expand(3, 4, 10)]
     views = MultiViewCollateFunction([View()], seed=0, render="late")
     for image in images:
-        np.testing.assert_array_equal(views([image]).pixels.view(image.shape), image)
+        np.testing.assert_array_equal(views([image]).images.pixels.view(image.shape), image)
     for tensor in tensors:
         h, w = tensor.shape[1:]
-        assert torch.equal(views([tensor]).pixels.view(h, w, 3), tensor.permute(1, 2, 0))
+        assert torch.equal(views([tensor]).images.pixels.view(h, w, 3), tensor.permute(1, 2, 0))
 
 
 @pytest.mark.parametrize(

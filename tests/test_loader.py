@@ -234,14 +234,14 @@ class Unshared(MultiViewCollateFunction):
 
     def __call__(self, samples: Any) -> Any:
         views, _ = super().__call__(samples)
-        return views, views.pixels.is_shared()
+        return views, views.images.pixels.is_shared()
 
 
 def test_workers_write_pixels_straight_into_shared_memory() -> None:
     for views, shared in loader(function=Unshared([VIEW], seed=0, render="late"), num_workers=2):
         assert shared
-        assert views.pixels.is_shared()
-    assert not next(iter(loader()))[0].pixels.is_shared()
+        assert views.images.pixels.is_shared()
+    assert not next(iter(loader()))[0].images.pixels.is_shared()
 
 
 @pytest.mark.parametrize("render", ["late", "worker"])
@@ -320,7 +320,7 @@ def test_an_error_of_the_dataset_in_a_worker_names_the_sample() -> None:
 def test_the_loader_pins_views(render: str) -> None:
     for views, _ in loader(function=collate(render=render), num_workers=1, pin_memory=True):
         assert isinstance(views, Views)
-        pinned = [views.pixels] if views.rendered is None else views.rendered
+        pinned = [views.images.pixels] if views.rendered is None else views.rendered
         assert all(tensor.is_pinned() for tensor in pinned)
         for here, there in zip(views.to("cpu"), views.to("cuda"), strict=True):
             torch.testing.assert_close(here, there.cpu(), rtol=0, atol=1e-3)

@@ -48,8 +48,8 @@ from lightly_aug import (
     View,
     Views,
 )
-from lightly_aug.engines import cpu, gpu, render
-from lightly_aug.engines.plan import passes
+from lightly_aug.engines import Output, cpu, gpu, render
+from lightly_aug.engines.plan import plan_passes
 
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 FLIP = RandomHorizontalFlip(0.5)
@@ -208,8 +208,7 @@ ALONE = {"BYOL as in TensorFlow", "PAWS for CIFAR"}  # what only the reference e
 
 
 def rendered(views: Views, engine: str, dtype: torch.dtype) -> list[Tensor]:
-    what = views.pixels, views.shapes, views.channels, views.table, views.recipe
-    return render(*what, device=torch.device("cpu"), dtype=dtype, engine=engine)
+    return render(views.images, views.table, views.views, Output(torch.device("cpu"), dtype), engine)
 
 
 @every
@@ -218,12 +217,12 @@ def test_the_cpu_engine_renders_every_recipe_in_one_pass_as_the_reference(recipe
     collate = RECIPES[recipe](seed=3, render="late")
     views = collate([noise(20 + 3 * i, 40 - 4 * i, seed=i, dtype=dtype) for i in range(4)])
     if recipe in ALONE:
-        assert all(not all(part.fused for part in passes(view.operations, cpu.knows)) for view in collate.views)
+        assert all(not all(part.fused for part in plan_passes(view.operations, cpu.knows)) for view in collate.views)
     else:
         for knows in (cpu.knows, gpu.knows):
-            assert all([part.fused for part in passes(view.operations, knows)] == [True] for view in collate.views)
+            assert all([part.fused for part in plan_passes(view.operations, knows)] == [True] for view in collate.views)
     if recipe == "PAWS for CIFAR":  # where levels that are equal but for the last digit may part, not to compare
-        for view, rows in zip(views.recipe, views.table, strict=True):
+        for view, rows in zip(views.views, views.table, strict=True):
             rows[:, [name.endswith(("Solarize.applied", "Equalize.applied")) for name in view.columns]] = 0
     ours, truth = rendered(views, "cpu", torch.float32), rendered(views, "reference", torch.float64)
     for one, other in zip(ours, truth, strict=True):
@@ -294,7 +293,7 @@ def test_draws_happen_as_often_as_they_should_and_apart_from_those_of_other_view
                 assert stats.kstest(threshold.numpy(), "uniform").pvalue > 1e-5
     assert tests >= 2 * len(views)
     columns, shared = [], []
-    for view, table in zip(views.recipe, views.table, strict=True):
+    for view, table in zip(views.views, views.table, strict=True):
         own = {name for step in view.items if isinstance(step, Shared) for name in View(step).columns}
         rows = [i for i, name in enumerate(view.columns) if name.startswith(("ColorJitter.h", "RandomHor"))]
         columns += [table[:, i].numpy() for i in rows]
@@ -380,7 +379,7 @@ def test_pirl_takes_kornias_photometric_step() -> None:
     posterize, contrast = K.RandomPosterize((4, 8), p=1.0), K.RandomAutoContrast(p=1.0)
     step = K.ImageSequential(posterize, K.RandomSharpness(0.9, p=1.0), contrast, random_apply=1)
     views = PIRLCollateFunction(12, 4, 16, photometric=step, seed=0)([noise(20, 20)] * 2)
-    assert [type(o).__name__ for o in views.recipe[1].operations][2:5] == [
+    assert [type(o).__name__ for o in views.views[1].operations][2:5] == [
         "ColorJitter",
         "KorniaModule",
         "RandomGrayscale",

@@ -419,11 +419,11 @@ def test_pixels_are_never_written_to(
         packed([], [one_number]),
         packed([RandomSolarize(p=0)], images[:1]),
     ):
-        pixels, table = views.pixels.clone(), views.table.clone()
+        pixels, table = views.images.pixels.clone(), views.table.clone()
         first, second = views[0], views[0]
         assert torch.equal(first, second)
         first.fill_(7)  # the view is nobody else's
-        assert torch.equal(views.pixels, pixels)
+        assert torch.equal(views.images.pixels, pixels)
         assert torch.equal(views.table, table)
     assert all((image == original).all() for image, original in zip(images, originals, strict=True))
 

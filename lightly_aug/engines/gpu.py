@@ -1,12 +1,10 @@
-"""The fast engine of GPUs: every pixel of a view is computed once, from its sources to its place in the batch.
+"""The GPU engine, in Triton: every pixel of a view is computed once, from its sources to its place in the batch.
 
-Views of one size go together. One kernel resamples, changes colours, blurs and stores, a tile of one image each time;
-what an image did not draw costs it nothing. Images that are blurred are a launch of their own, since the tiles overlap
-by what the blur reaches; and contrast takes one launch before, for the means. Nothing is added in an order that
-depends on chance or on the rest of the batch, so neither do the views.
+Views of one size are rendered together. One kernel resamples, changes colours, blurs and stores, one tile of one image
+a program; operations that an image did not draw cost nothing. Blurred images are a launch of their own, since their
+tiles overlap by the radius of the blur; contrast takes one launch before, for the means. All sums are taken in a fixed
+order, so the views depend neither on scheduling nor on the rest of the batch.
 """
-
-# mypy: allow-untyped-decorators
 
 from contextlib import nullcontext
 from typing import Final
@@ -15,23 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
-from triton.language import constexpr, tensor
 
-from lightly_aug.engines.plan import (
-    BRIGHTNESS,
-    CLAMP,
-    CONTRAST,
-    GRAYSCALE,
-    HUE,
-    NORMALIZE,
-    NOTHING,
-    SATURATION,
-    SOLARIZE,
-    Program,
-    fuses,
-)
+from lightly_aug.engines.gpu_kernels import MOVES, draw_tiles, sum_grays
+from lightly_aug.engines.plan import find_stage
+from lightly_aug.engines.program import CLAMP, NOTHING, Program
 from lightly_aug.operations import Floats, Ints, Operation, RandomGaussianBlur
 
 __all__ = ["knows", "run"]
@@ -41,398 +27,101 @@ _TILES: Final = {
     8: {"TILE_Y": 32, "TILE_X": 64, "num_warps": 8, "enable_fp_fusion": True},
     24: {"TILE_Y": 64, "TILE_X": 64, "num_warps": 8, "enable_fp_fusion": True},
 }
-"""The tiles by their halo, how far they reach over their edge: more of what is computed is thrown away, the wider it
-is. An image has the narrowest that its blur fits in, whatever the other images have."""
+"""Tile shapes by halo: the margin that is computed for the blur and then discarded. Wider halos waste more, so each
+image gets the narrowest that its blur fits in, whatever the other images need."""
 
 
 def knows(operation: Operation) -> bool:
-    """Whether this engine can do an operation; blurs that reach too far it cannot."""
-    if isinstance(operation, RandomGaussianBlur):
-        radii = _radii(np.array(operation.sigma, dtype=np.float32))
-        return fuses(operation) and bool(radii.max() <= max(_TILES))
-    return fuses(operation)
+    """Whether this engine renders an operation; it leaves blurs of more than 24 pixels to the reference."""
+    if isinstance(operation, RandomGaussianBlur) and _radii(np.array(operation.sigma)).max() > max(_TILES):
+        return False
+    return find_stage(operation) is not None
 
 
 def run(programs: list[Program]) -> list[Tensor]:
-    """Run programs, those together that can be.
+    """Run programs, together where possible.
 
     Args:
-        programs: their pixels on one CUDA device (on any device under Triton's interpreter).
+        programs: Their images are on one CUDA device (on any device under Triton's interpreter).
 
     Returns:
-        For each a tensor (n, channels, height, width) of its dtype and memory format.
-
-    Raises:
-        ValueError: the pixels are not on a CUDA device.
+        For each a tensor `(n, channels, height, width)` of its dtype and memory format.
     """
     views, groups = [], dict[tuple[object, ...], list[int]]()
-    for i, program in enumerate(programs):
-        device = program.pixels.device
-        if device.type != "cuda" and isinstance(_draw_tiles, triton.JITFunction):
-            raise ValueError(f"engine 'gpu' cannot render on {str(device)!r}: use engine='auto', or a CUDA device")
-        size = program.sizes[0].tolist() if len(program.sizes) else (0, 0)
+    for i, (images, move, _, output) in enumerate(programs):
         view = torch.empty(
-            (len(program.sizes), program.channels, *size),
-            dtype=program.dtype,
-            device=device,
-            memory_format=program.memory_format,
+            (len(images), images.channels, *move.size),
+            dtype=output.dtype,
+            device=images.pixels.device,
+            memory_format=output.memory_format,
         )
         views.append(view)
         if view.numel():
-            alike = program.pixels.data_ptr(), device, view.shape[1:], view.dtype, program.memory_format
-            groups.setdefault((*alike, program.move, program.antialias), []).append(i)
+            same = images.pixels.data_ptr(), view.device, view.shape[1:], view.dtype, output.memory_format
+            groups.setdefault((*same, move.kind, move.antialias), []).append(i)
     for group in groups.values():
-        _run_alike([programs[i] for i in group], [views[i] for i in group])
+        _run_group([programs[i] for i in group], [views[i] for i in group])
     return views
 
 
-def _run_alike(programs: list[Program], views: list[Tensor]) -> None:
+def _run_group(programs: list[Program], views: list[Tensor]) -> None:
+    """Run programs that differ in nothing but numbers."""
     first, view = programs[0], views[0]
     channels, height, width = view.shape[1:]
-    steps = max(program.clamp + program.codes.shape[1] for program in programs)
-    halos = np.searchsorted([*_TILES], _radii(np.concatenate([program.sigma for program in programs])))
-    rows = np.concatenate([_rows(program, one, view, steps) for program, one in zip(programs, views, strict=True)])
+    steps = max(program.move.clamp + program.colours.codes.shape[1] for program in programs)
+    halos = np.searchsorted([*_TILES], _radii(np.concatenate([program.colours.sigma for program in programs])))
+    rows = np.concatenate([_rows(program, own, view, steps) for program, own in zip(programs, views, strict=True)])
     order = np.lexsort((rows[:, 0], halos))  # images with one halo together, views of one image beside each other
     table = torch.from_numpy(rows[order])
     if view.is_cuda:
         table = table.pin_memory().to(view.device, non_blocking=True)
-    tiles = _count(height, width, 0)
+    tiles = _count_tiles(height, width, 0)
     sums = torch.empty((len(rows), tiles), dtype=torch.float32, device=view.device)
-    numbers = first.pixels, table, table.shape[1], steps, sums, tiles, height, width
-    how = {"C": channels, "MOVE": _MOVES[first.move], "ANTIALIAS": first.antialias}
+    numbers = first.images.pixels, table, table.shape[1], steps, sums, tiles, height, width
+    options = {"C": channels, "MOVE": MOVES[first.move.kind], "ANTIALIAS": first.move.antialias}
     with torch.cuda.device(view.device) if view.is_cuda else nullcontext():
-        if any((program.contrast >= 0).any() for program in programs):
-            _sum_grays[(len(rows) * tiles,)](*numbers, **how, **_TILES[0])
+        if any((program.colours.contrast >= 0).any() for program in programs):
+            sum_grays[(len(rows) * tiles,)](*numbers, **options, **_TILES[0])
         start = 0
         for i, (halo, tile) in enumerate(_TILES.items()):
             images = int((halos == i).sum())
             if images:
-                grid = images * _count(height, width, halo), 1 if channels == 3 else channels
-                _draw_tiles[grid](*numbers, view, *view.stride()[1:], start, HALO=halo, **how, **tile)
+                grid = images * _count_tiles(height, width, halo), 1 if channels == 3 else channels
+                draw_tiles[grid](*numbers, view, *view.stride()[1:], start, HALO=halo, **options, **tile)
             start += images
 
 
-def _count(height: int, width: int, halo: int) -> int:
-    """How many tiles it takes."""
+def _count_tiles(height: int, width: int, halo: int) -> int:
     tile = _TILES[halo]
     return int(triton.cdiv(height, tile["TILE_Y"] - 2 * halo) * triton.cdiv(width, tile["TILE_X"] - 2 * halo))
 
 
-def _radii(sigma: npt.NDArray[np.float32]) -> Ints:
-    return (4 * sigma + np.float32(0.5)).astype(np.int64)
+def _radii(sigma: npt.NDArray[np.floating]) -> Ints:
+    return (4 * sigma.astype(np.float32) + np.float32(0.5)).astype(np.int64)
 
 
 def _rows(program: Program, view: Tensor, first: Tensor, steps: int) -> Floats:
-    """What the kernels read: whole numbers and fractions alike as float64, which holds them all exactly."""
-    n, own = program.codes.shape
-    width = program.sources[:, 1]
-    top, left = program.boxes[:, :2].T
-    clamp = int(program.clamp)  # one step more, at the front
-    pad = (0, 0), (clamp, steps - own - clamp)
+    """Lay out the numbers of each image as the kernels read them, in float64, which holds all of them exactly."""
+    images, move, colours, _ = program
+    n, own = colours.codes.shape
+    offsets, _, width = images.shapes.numpy().T
+    top, left = move.boxes[:, :2].T
+    clamp = int(move.clamp)  # one step more, at the front
+    padding = (0, 0), (clamp, steps - own - clamp)
     columns = (
-        program.offsets + (top * width + left) * program.channels,
+        offsets + (top * width + left) * images.channels,
         width,
-        program.boxes[:, 2:],
-        program.resized,
-        program.maps.reshape(n, 6),
-        program.sigma,
-        _radii(program.sigma),
-        np.full(n, program.blur + clamp),
-        np.where(program.contrast < 0, -1, program.contrast + clamp),
+        move.boxes[:, 2:],
+        move.resized,
+        move.maps.reshape(n, 6),
+        colours.sigma,
+        _radii(colours.sigma),
+        np.full(n, colours.blur + clamp),
+        np.where(colours.contrast < 0, -1, colours.contrast + clamp),
         # where the result begins, counted from that of the first program
         (view.data_ptr() - first.data_ptr()) // view.element_size() + np.arange(n) * view[0].numel(),
-        *(np.broadcast_to(values, (n, program.channels)) for values in (program.mean, program.std)),
-        np.pad(program.codes, pad, constant_values=((0, 0), (CLAMP, NOTHING))),
-        np.pad(program.values, pad),
+        *(np.broadcast_to(values, (n, images.channels)) for values in (colours.mean, colours.std)),
+        np.pad(colours.codes, padding, constant_values=((0, 0), (CLAMP, NOTHING))),
+        np.pad(colours.values, padding),
     )
     return np.concatenate([np.asarray(c, dtype=np.float64).reshape(n, -1) for c in columns], axis=1)
-
-
-# --- kernels ----------------------------------------------------------------------------------------------------
-
-_RUNTIME: Final = "columns", "steps", "tiles", "height", "width", "start"  # one kernel for all of these
-
-# where the numbers of an image begin in its row of the table
-_START, _WIDTH, _BOX, _RESIZED, _MAP, _SIGMA, _RADIUS = map(constexpr, (0, 1, 2, 4, 6, 12, 13))
-_BLUR, _CONTRAST_AT, _RESULT, _MEAN = map(constexpr, (14, 15, 16, 17))
-
-_MOVES: Final = {"bilinear": 0, "bicubic": 1, "rotate": 2}
-_BICUBIC, _ROTATE = constexpr(1), constexpr(2)
-
-_CLAMP, _BRIGHTNESS, _CONTRAST, _SATURATION = map(constexpr, (CLAMP, BRIGHTNESS, CONTRAST, SATURATION))
-_HUE, _GRAYSCALE, _SOLARIZE, _NORMALIZE = map(constexpr, (HUE, GRAYSCALE, SOLARIZE, NORMALIZE))
-
-
-@triton.jit(do_not_specialize=_RUNTIME)
-def _sum_grays(
-    pixels: tensor, table: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
-    height: tensor, width: tensor,
-    C: constexpr, MOVE: constexpr, ANTIALIAS: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
-) -> None:  # fmt: skip
-    """The sum of one tile's grays as they are when the contrast comes: one number of the image's row of `sums`."""
-    at = tl.program_id(0) // tiles
-    tile = tl.program_id(0) % tiles
-    row = table + at.to(tl.int64) * columns
-    contrast = tl.load(row + _CONTRAST_AT).to(tl.int32)
-    if contrast >= 0:
-        tiles_x = tl.cdiv(width, TILE_X)
-        y = tile // tiles_x * TILE_Y + tl.arange(0, TILE_Y)
-        x = tile % tiles_x * TILE_X + tl.arange(0, TILE_X)
-        r, g, b = _resampled(pixels, row, y, x, height, width, 0, C, MOVE, ANTIALIAS)
-        r, g, b = _stepped(r, g, b, row, 0, contrast, steps, 0.0, 0, C)
-        inside = (y < height)[:, None] & (x < width)[None, :]
-        gray = tl.where(inside, _gray(r, g, b, C), 0.0)
-        tl.store(sums + at.to(tl.int64) * tiles + tile, tl.sum(tl.sum(gray, 1), 0))
-
-
-@triton.jit(do_not_specialize=_RUNTIME)
-def _draw_tiles(
-    pixels: tensor, table: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
-    height: tensor, width: tensor,
-    views: tensor, stride_c: tensor, stride_y: tensor, stride_x: tensor, start: tensor, HALO: constexpr,
-    C: constexpr, MOVE: constexpr, ANTIALIAS: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
-) -> None:  # fmt: skip
-    """One tile of one image, from its source to its view; all its channels if there are three, else one."""
-    tiles_y = tl.cdiv(height, TILE_Y - 2 * HALO)
-    tiles_x = tl.cdiv(width, TILE_X - 2 * HALO)
-    at = start + tl.program_id(0) // (tiles_y * tiles_x)
-    tile = tl.program_id(0) % (tiles_y * tiles_x)
-    channel = tl.program_id(1)
-    row = table + at.to(tl.int64) * columns
-    i = tl.arange(0, TILE_Y)
-    j = tl.arange(0, TILE_X)
-    y = tile // tiles_x * (TILE_Y - 2 * HALO) - HALO + i
-    x = tile % tiles_x * (TILE_X - 2 * HALO) - HALO + j
-    mean = _mean(sums + at.to(tl.int64) * tiles, row, tiles, height, width)
-    r, g, b = _resampled(pixels, row, y, x, height, width, channel, C, MOVE, ANTIALIAS)
-    inside = ((y < height) & (i >= HALO) & (i < TILE_Y - HALO))[:, None]
-    inside &= ((x < width) & (j >= HALO) & (j < TILE_X - HALO))[None, :]
-    blur = tl.load(row + _BLUR).to(tl.int32)
-    if HALO == 0:
-        r, g, b = _stepped(r, g, b, row, 0, steps, steps, mean, channel, C)
-    else:
-        r, g, b = _stepped(r, g, b, row, 0, blur, steps, mean, channel, C)
-        down = _toeplitz(row, TILE_Y, HALO)
-        across = _toeplitz(row, TILE_X, HALO)
-        r = _blurred(r, down, across)
-        if C == 3:
-            g = _blurred(g, down, across)
-            b = _blurred(b, down, across)
-        r, g, b = _stepped(r, g, b, row, blur, steps, steps, mean, channel, C)
-    to = views + tl.load(row + _RESULT).to(tl.int64) + channel * stride_c
-    to += y[:, None] * stride_y + x[None, :] * stride_x
-    tl.store(to, r, inside)
-    if C == 3:
-        tl.store(to + stride_c, g, inside)
-        tl.store(to + 2 * stride_c, b, inside)
-
-
-@triton.jit
-def _mean(sums: tensor, row: tensor, tiles: tensor, height: tensor, width: tensor) -> tensor:
-    """The mean gray of an image if it has a contrast, else 0."""
-    total = tl.zeros((128,), tl.float32)
-    if tl.load(row + _CONTRAST_AT) >= 0:
-        lane = tl.arange(0, 128)
-        for first in range(0, tiles, 128):
-            total += tl.load(sums + first + lane, first + lane < tiles, 0.0)
-    return tl.sum(total, 0) / (height.to(tl.float32) * width)
-
-
-@triton.jit
-def _resampled(
-    pixels: tensor, row: tensor, y: tensor, x: tensor, height: tensor, width: tensor, channel: tensor,
-    C: constexpr, MOVE: constexpr, ANTIALIAS: constexpr,
-) -> tuple[tensor, tensor, tensor]:  # fmt: skip
-    """Three channels, or one of them thrice, at the rows `y` and columns `x`, reflected into the view."""
-    y = _reflected(y, height)
-    x = _reflected(x, width)
-    row_v, part_v = _place(row + _MAP, y, x)
-    row_u, part_u = _place(row + _MAP + 3, y, x)
-    box_h, box_w = tl.load(row + _BOX).to(tl.int32), tl.load(row + _BOX + 1).to(tl.int32)
-    resized_h, resized_w = tl.load(row + _RESIZED).to(tl.int32), tl.load(row + _RESIZED + 1).to(tl.int32)
-    before: constexpr = -1 if MOVE == _ROTATE else 0  # between the last pixel and the zeros around it
-    inside = (row_v >= before) & (row_v < resized_h) & (row_u >= before) & (row_u < resized_w)
-    first_v, away_v, taps_v, shrink_v = _taps(row_v, part_v, box_h, resized_h, MOVE, ANTIALIAS)
-    first_u, away_u, taps_u, shrink_u = _taps(row_u, part_u, box_w, resized_w, MOVE, ANTIALIAS)
-    source_w = tl.load(row + _WIDTH).to(tl.int64)
-    source = pixels + tl.load(row + _START).to(tl.int64) + channel
-    r = tl.zeros_like(part_v)
-    g = r
-    b = r
-    total = r
-    for k in range(0, taps_v):
-        v, weight_v = _tap(first_v + k, away_v + k, box_h, shrink_v, MOVE, ANTIALIAS)
-        weight_v = tl.where(inside, weight_v, 0.0)
-        line = source + v * (source_w * C)
-        for m in range(0, taps_u):
-            u, weight = _tap(first_u + m, away_u + m, box_w, shrink_u, MOVE, ANTIALIAS)
-            weight *= weight_v
-            total += weight
-            used = weight != 0  # what weighs nothing is not read: it may lie outside, or be no number
-            r += weight * tl.load(line + u * C, used, 0).to(tl.float32)
-            if C == 3:
-                g += weight * tl.load(line + u * C + 1, used, 0).to(tl.float32)
-                b += weight * tl.load(line + u * C + 2, used, 0).to(tl.float32)
-    if MOVE == _ROTATE:
-        total = tl.full(total.shape, 1.0, tl.float32)
-    total = tl.where(inside, total, 1.0)
-    r = _unit(r, total, pixels)
-    if C == 3:
-        return r, _unit(g, total, pixels), _unit(b, total, pixels)
-    return r, r, r
-
-
-@triton.jit
-def _reflected(at: tensor, side: tensor) -> tensor:
-    """Places as often reflected about the first and last pixel as it takes to lie between them."""
-    at = tl.abs(at) % tl.maximum(2 * side - 2, 1)
-    return tl.minimum(at, tl.abs(2 * side - 2 - at))
-
-
-@triton.jit
-def _place(row: tensor, y: tensor, x: tensor) -> tuple[tensor, tensor]:
-    """One coordinate of a map as a whole number and the rest in [0, 1]; doubles only along the two axes."""
-    down = tl.load(row) * y + tl.load(row + 2)
-    across = tl.load(row + 1) * x
-    whole = tl.floor(down).to(tl.int32)[:, None] + tl.floor(across).to(tl.int32)[None, :]
-    part = (down - tl.floor(down)).to(tl.float32)[:, None] + (across - tl.floor(across)).to(tl.float32)[None, :]
-    over = part >= 1
-    return tl.where(over, whole + 1, whole), tl.where(over, part - 1, part)
-
-
-@triton.jit
-def _taps(
-    at: tensor, part: tensor, side: tensor, resized: tensor, MOVE: constexpr, ANTIALIAS: constexpr
-) -> tuple[tensor, tensor, tensor, tensor]:
-    """The first tap of each pixel along one axis, how far it is from the pixel's centre, their number and density."""
-    if MOVE == _ROTATE:
-        return at, -part, 2, 1.0
-    scale = tl.div_rn(side.to(tl.float32), resized.to(tl.float32))
-    wide = tl.maximum(scale, 1.0) if ANTIALIAS else tl.full((), 1.0, tl.float32)
-    support = 2 * wide if MOVE == _BICUBIC else wide
-    centre = scale * (at.to(tl.float32) + 0.5)
-    first = tl.floor(centre - support + 0.5)
-    return first.to(tl.int32), first + 0.5 - centre, tl.ceil(2 * support).to(tl.int32), tl.div_rn(1.0, wide)
-
-
-@triton.jit
-def _tap(
-    at: tensor, away: tensor, side: tensor, shrink: tensor, MOVE: constexpr, ANTIALIAS: constexpr
-) -> tuple[tensor, tensor]:
-    """A place in the box, and its weight; beyond the edge it weighs nothing or, without antialias, is the edge."""
-    t = tl.abs(away) * shrink
-    if MOVE == _BICUBIC:
-        A: constexpr = -0.5 if ANTIALIAS else -0.75
-        near = ((A + 2) * t - (A + 3)) * t * t + 1
-        far = ((A * t - 5 * A) * t + 8 * A) * t - 4 * A
-        weight = tl.where(t < 1, near, tl.where(t < 2, far, 0.0))
-    else:
-        weight = tl.maximum(1 - t, 0.0)
-    if ANTIALIAS or MOVE == _ROTATE:
-        weight = tl.where((at >= 0) & (at < side), weight, 0.0)
-    else:
-        at = tl.minimum(tl.maximum(at, 0), side - 1)
-    return at, weight
-
-
-@triton.jit
-def _unit(x: tensor, total: tensor, pixels: tensor) -> tensor:
-    x = tl.div_rn(x, total)
-    if pixels.dtype.element_ty == tl.uint8:
-        x = tl.div_rn(x, 255.0)
-    return x
-
-
-@triton.jit
-def _stepped(
-    r: tensor, g: tensor, b: tensor, row: tensor, first: tensor, last: tensor, steps: tensor, mean: tensor,
-    channel: tensor, C: constexpr,
-) -> tuple[tensor, tensor, tensor]:  # fmt: skip
-    """The colours after the steps from `first` up to `last`."""
-    codes = row + _MEAN + 2 * C
-    for i in range(first, last):
-        code = tl.load(codes + i).to(tl.int32)
-        f = tl.load(codes + steps + i).to(tl.float32)
-        if code == _CLAMP:
-            r, g, b = _clamped(r), _clamped(g), _clamped(b)
-        elif code == _BRIGHTNESS:
-            r, g, b = _clamped(r * f), _clamped(g * f), _clamped(b * f)
-        elif code == _CONTRAST:
-            r, g, b = _mixed(r, mean, f), _mixed(g, mean, f), _mixed(b, mean, f)
-        elif code == _SATURATION:
-            gray = _gray(r, g, b, C)
-            r, g, b = _mixed(r, gray, f), _mixed(g, gray, f), _mixed(b, gray, f)
-        elif code == _HUE:
-            r, g, b = _turned(r, g, b, f)
-        elif code == _GRAYSCALE:
-            gray = _gray(r, g, b, C)
-            r, g, b = gray, gray, gray
-        elif code == _SOLARIZE:
-            r, g, b = tl.where(r < f, r, 1 - r), tl.where(g < f, g, 1 - g), tl.where(b < f, b, 1 - b)
-        elif code == _NORMALIZE:
-            r = _normalized(r, row + _MEAN + channel, C)
-            if C == 3:
-                g = _normalized(g, row + _MEAN + 1, C)
-                b = _normalized(b, row + _MEAN + 2, C)
-    return r, g, b
-
-
-@triton.jit
-def _clamped(x: tensor) -> tensor:
-    return tl.where(x > 1, 1.0, tl.where(x < 0, 0.0, x))  # what is not a number stays so
-
-
-@triton.jit
-def _mixed(x: tensor, gray: tensor, f: tensor) -> tensor:
-    return _clamped(f * x + (1 - f) * gray)
-
-
-@triton.jit
-def _normalized(x: tensor, mean: tensor, C: constexpr) -> tensor:
-    return tl.div_rn(x - tl.load(mean).to(tl.float32), tl.load(mean + C).to(tl.float32) + tl.zeros_like(x))
-
-
-@triton.jit
-def _gray(r: tensor, g: tensor, b: tensor, C: constexpr) -> tensor:
-    if C == 3:
-        r = 0.299 * r + 0.587 * g + 0.114 * b
-    return r
-
-
-@triton.jit
-def _turned(r: tensor, g: tensor, b: tensor, turns: tensor) -> tuple[tensor, tensor, tensor]:
-    """Another hue, with value and chroma as they were."""
-    value = tl.maximum(r, tl.maximum(g, b))
-    chroma = value - tl.minimum(r, tl.minimum(g, b))
-    d = tl.where(chroma > 0, chroma, 1.0)
-    of_red, of_green, of_blue = tl.div_rn(g - b, d), 2 + tl.div_rn(b - r, d), 4 + tl.div_rn(r - g, d)
-    sextant = 6 * turns + tl.where(value == r, of_red, tl.where(value == g, of_green, of_blue))
-    return _shade(5, sextant, value, chroma), _shade(3, sextant, value, chroma), _shade(1, sextant, value, chroma)
-
-
-@triton.jit
-def _shade(n: constexpr, sextant: tensor, value: tensor, chroma: tensor) -> tensor:
-    k = n + sextant
-    k -= 6 * tl.floor(k * (1 / 6))
-    return value - chroma * _clamped(tl.minimum(k, 4 - k))
-
-
-@triton.jit
-def _toeplitz(row: tensor, SIDE: constexpr, HALO: constexpr) -> tensor:
-    """The matrix that blurs along one axis, right for all but `HALO` pixels at both ends."""
-    sigma = tl.load(row + _SIGMA).to(tl.float32)
-    radius = tl.load(row + _RADIUS).to(tl.int32)
-    i = tl.arange(0, SIDE)
-    total = tl.sum(_bell(i - HALO, sigma, radius), 0)
-    return _bell(i[:, None] - i[None, :], sigma, radius) / total
-
-
-@triton.jit
-def _bell(t: tensor, sigma: tensor, radius: tensor) -> tensor:
-    return tl.where(tl.abs(t) <= radius, tl.exp(-(t * t) / (2 * sigma * sigma)), 0.0)
-
-
-@triton.jit
-def _blurred(x: tensor, down: tensor, across: tensor) -> tensor:
-    x = tl.dot(x, across, input_precision="tf32x3")  # three products of tensor cores, as exact as float32
-    return tl.dot(down, x, input_precision="tf32x3")

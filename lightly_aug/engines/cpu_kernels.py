@@ -1,0 +1,603 @@
+"""The kernels of the CPU engine, in Numba. `lightly_aug.engines.program` says what each code does to a pixel.
+
+Images are flat arrays of planes: the pixel (c, y, x) of view i is number ((i * channels + c) * height + y) * width + x.
+Signed offsets make Numba check for negative indices, and slices are reference-counted; both keep LLVM from vectorising
+short loops, so inner loops use unsigned offsets into flat arrays.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from lightly_aug.engines.program import (
+    BRIGHTNESS,
+    CLAMP,
+    CONTRAST,
+    GRAYSCALE,
+    HUE,
+    NORMALIZE,
+    SATURATION,
+    SOLARIZE,
+)
+
+Array = npt.NDArray[Any]
+
+__all__ = ["BICUBIC", "BILINEAR", "ROTATE", "Moves", "Source", "Steps", "Views", "render"]
+
+BILINEAR, BICUBIC, ROTATE = 1, 2, 3  # of the first two it is half the width of the filter, too
+
+_ZERO = np.float32(0)
+_ONE = np.float32(1)
+_TWO = np.float32(2)
+_THREE = np.float32(3)
+_FOUR = np.float32(4)
+_FIVE = np.float32(5)
+_SIX = np.float32(6)
+_RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)
+
+_inner = njit(nogil=True, fastmath=True, error_model="numpy")
+_u = np.uint64
+
+
+class Source(NamedTuple):
+    """The images, uint8 or float32; the buffer of the other dtype is empty, since Numba needs one type for each name.
+
+    Attributes:
+        integers: 1-D uint8.
+        floats: 1-D float32.
+        offsets: `(n,)` int64, where each image begins.
+        sizes: `(n, 2)` int64, height and width.
+    """
+
+    integers: Array
+    floats: Array
+    offsets: Array
+    sizes: Array
+
+
+class Moves(NamedTuple):
+    """As `lightly_aug.engines.program.Move`."""
+
+    kind: int
+    antialias: bool
+    clamp: bool
+    boxes: Array
+    resized: Array
+    maps: Array
+
+
+class Steps(NamedTuple):
+    """As `lightly_aug.engines.program.Colours`; `scale` is 1 / std."""
+
+    codes: Array
+    values: Array
+    contrast: Array
+    blur: int
+    sigma: Array
+    mean: Array
+    scale: Array
+
+
+class Views(NamedTuple):
+    """The results, and their size."""
+
+    pixels: Array
+    channels: int
+    height: int
+    width: int
+
+
+class Size(NamedTuple):
+    """The size of a view; `plane` is height * width."""
+
+    channels: int
+    height: int
+    width: int
+    plane: int
+
+
+class Box(NamedTuple):
+    """Where a box is in the buffer of the source: its first number, from row to row, rows, numbers in a row."""
+
+    begin: int
+    stride: int
+    rows: int
+    numbers: int
+
+
+# --- resampling: weights, then rows -----------------------------------------------------------------------------
+
+
+@_inner
+def _cubic(x, a):
+    """Keys' cubic filter with the parameter a."""
+    x = abs(x)
+    if x < 1:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+    if x < 2:
+        return (((x - 5) * x + 8) * x - 4) * a
+    return 0.0
+
+
+@_inner
+def _weigh_axis(starts, size, resized, slope, shift, kind, antialias, gain, stride, outside):
+    """Compute the weights of one axis: result number x is resized number slope * x + shift, or nothing outside.
+
+    Return (taps * results) weights, and fill in where in the source the taps of each result start; `outside` for
+    nothing. The number of taps is even, since they are taken in pairs.
+    """
+    scale = size / resized
+    stretch = max(scale, 1.0) if antialias else 1.0
+    support = kind * stretch
+    taps = min(int(np.ceil(2 * support)), size)
+    taps += taps % 2
+    a = -0.5 if antialias else -0.75
+    n = starts.size
+    weights = np.zeros(taps * n, dtype=np.float32)
+    for x in range(n):
+        starts[x] = outside
+        i = slope * x + shift
+        if i < 0 or i >= resized:
+            continue
+        center = scale * (i + 0.5)
+        if antialias:
+            low, high = max(int(center - support + 0.5), 0), min(int(center + support + 0.5), size)
+            high = min(high, low + taps)  # rounding can let in one more, which weighs nothing
+        else:
+            low = int(np.floor(center - 0.5)) - kind + 1
+            high = low + 2 * kind
+        start = min(max(low, 0), max(size - taps, 0))
+        total = 0.0
+        for j in range(low, high):
+            distance = abs(j - center + 0.5) / stretch
+            weight = _cubic(distance, a) if kind == BICUBIC else max(1 - distance, 0.0)
+            total += weight
+            weights[(min(max(j, 0), size - 1) - start) * n + x] += weight * gain
+        for j in range(taps):
+            weights[j * n + x] /= total
+        starts[x] = start * stride
+    return weights
+
+
+@_inner
+def _plan_resize(first_row, first_column, box, resized, to_source, kind, antialias, gain, channels):
+    """Compute the weights of both axes of one image, times `gain`, and make room for its rows.
+
+    Return the weights down and across, one row of the source, and as many resampled rows as there are taps down.
+    """
+    axis = 1 if to_source[0, 0] == 0 else 0  # on its side, rows of the view are columns of the resized image
+    slope, shift = to_source[0, axis], to_source[0, 2]
+    down = _weigh_axis(first_row, box[2], resized[0], slope, shift, kind, antialias, 1.0, 1, -1)
+    slope, shift = to_source[1, 1 - axis], to_source[1, 2]
+    across = _weigh_axis(first_column, box[3], resized[1], slope, shift, kind, antialias, gain, channels, 0)
+    line = np.zeros((box[3] + 2) * channels, dtype=np.float32)
+    ring = np.zeros(down.size // first_row.size * channels * first_column.size, dtype=np.float32)
+    return down, across, line, ring
+
+
+@_inner
+def _read_line(integers, floats, begin, line, count):
+    """Read `count` numbers of the source as float32."""
+    if floats.size:
+        for x in range(_u(count)):
+            line[x] = floats[begin + x]
+    else:
+        for x in range(_u(count)):
+            line[x] = integers[begin + x]
+
+
+@_inner
+def _resample_across(line, weights, starts, ring, target, channels):
+    """Resample one row of the source, its channels interleaved, into planes of the ring, from `target` on."""
+    width = starts.size
+    for j in range(0, weights.size // width, 2):
+        w0, w1 = _u(j * width), _u((j + 1) * width)
+        x0, x1 = _u(j * channels), _u((j + 1) * channels)
+        if channels == 3:
+            _add_two_taps_rgb(line, weights, starts, w0, w1, x0, x1, _u(width), ring, _u(target), j == 0)
+            continue
+        for c in range(channels):
+            plane = _u(target + c * width)
+            for x in range(_u(width)):
+                at = _u(starts[x] + c)
+                before = _ZERO if j == 0 else ring[plane + x]
+                ring[plane + x] = before + weights[w0 + x] * line[x0 + at] + weights[w1 + x] * line[x1 + at]
+
+
+@_inner
+def _add_two_taps_rgb(line, weights, starts, w0, w1, x0, x1, width, ring, red, first):
+    green = red + width
+    blue = green + width
+    for x in range(width):
+        at, w, v = _u(starts[x]), weights[w0 + x], weights[w1 + x]
+        r = w * line[x0 + at] + v * line[x1 + at]
+        g = w * line[x0 + at + _u(1)] + v * line[x1 + at + _u(1)]
+        b = w * line[x0 + at + _u(2)] + v * line[x1 + at + _u(2)]
+        if first:
+            ring[red + x] = r
+            ring[green + x] = g
+            ring[blue + x] = b
+        else:
+            ring[red + x] += r
+            ring[green + x] += g
+            ring[blue + x] += b
+
+
+@_inner
+def _resample_down(ring, weights, start, y, taps, out, row, width, channels, plane):
+    """Resample the rows in the ring, from number `start` of the box on, into row y of the result, at `row`."""
+    rows = weights.size // taps
+    for j in range(0, taps, 2):
+        w0, w1 = weights[j * rows + y], weights[(j + 1) * rows + y]
+        if j > 0 and w0 == 0 and w1 == 0:
+            continue
+        row0, row1 = (start + j) % taps * channels * width, (start + j + 1) % taps * channels * width
+        for c in range(channels):
+            a, b, target = _u(row0 + c * width), _u(row1 + c * width), _u(row + c * plane)
+            if j == 0:
+                for x in range(_u(width)):
+                    out[target + x] = w0 * ring[a + x] + w1 * ring[b + x]
+            else:
+                for x in range(_u(width)):
+                    out[target + x] += w0 * ring[a + x] + w1 * ring[b + x]
+
+
+@_inner
+def _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring, y, out, row, size):
+    """Resize one row, number y of the result, which begins at `row`.
+
+    The ring holds rows of the box, resampled across, one for each tap of the weights down: the last of the `done` rows
+    that have been read so far.
+
+    Return how many rows have been read now.
+    """
+    start, taps, width = first_row[y], down.size // first_row.size, first_column.size
+    if start < 0:  # outside of the resized image
+        for c in range(size.channels):
+            for x in range(_u(width)):
+                out[_u(row + c * size.plane) + x] = 0
+        return done
+    done = max(done, start)
+    while done < min(start + taps, box.rows):
+        _read_line(integers, floats, _u(box.begin + done * box.stride), line, box.numbers)
+        _resample_across(line, across, first_column, ring, done % taps * size.channels * width, size.channels)
+        done += 1
+    _resample_down(ring, down, start, y, taps, out, row, width, size.channels, size.plane)
+    return done
+
+
+@_inner
+def _rotate_row(integers, floats, offset, height, width, to_source, y, out, row, size):
+    """Rotate one row, number y of the result, which begins at `row`: bilinear in the source, zeros outside."""
+    gain = _ONE if floats.size else _ONE / np.float32(255)
+    for x in range(size.width):
+        v = to_source[0, 0] * y + to_source[0, 1] * x + to_source[0, 2]
+        u = to_source[1, 0] * y + to_source[1, 1] * x + to_source[1, 2]
+        top, left = int(np.floor(v)), int(np.floor(u))
+        below, beside = np.float32(v - top), np.float32(u - left)
+        for c in range(size.channels):
+            total = _ZERO
+            for j in range(2):
+                for k in range(2):
+                    if 0 <= top + j < height and 0 <= left + k < width:
+                        at = offset + ((top + j) * width + left + k) * size.channels + c
+                        value = floats[at] if floats.size else integers[at] * gain
+                        total += value * (below if j else _ONE - below) * (beside if k else _ONE - beside)
+            out[row + c * size.plane + x] = total
+
+
+# --- colours: one row of all planes at a time -------------------------------------------------------------------
+
+
+@_inner
+def _clamp(value):
+    return min(max(value, _ZERO), _ONE)
+
+
+@_inner
+def _run_steps(out, row, size, codes, values, first, last, average, mean, scale):
+    """Change one row of all planes, which begins at `row`, by the steps from `first` up to `last`."""
+    n, red = _u(size.width), _u(row)
+    green, blue = _u(row + size.plane), _u(row + 2 * size.plane)
+    for k in range(first, last):
+        code, value = codes[k], values[k]
+        if code == SATURATION:
+            _saturate_row(out, red, green, blue, n, value)
+        elif code == HUE:
+            _shift_hue_row(out, red, green, blue, n, value)
+        elif code == GRAYSCALE:
+            if size.channels == 3:
+                _gray_row(out, red, green, blue, n)
+        elif code:
+            for c in range(size.channels):
+                _change_row(out, _u(row + c * size.plane), n, code, value, average, mean[c], scale[c])
+
+
+@_inner
+def _change_row(out, row, n, code, value, average, mean, scale):
+    """Run a step that looks at one channel only."""
+    if code == BRIGHTNESS:
+        for x in range(n):
+            out[row + x] = _clamp(out[row + x] * value)
+    elif code == CONTRAST:
+        rest = (_ONE - value) * average
+        for x in range(n):
+            out[row + x] = _clamp(out[row + x] * value + rest)
+    elif code == SOLARIZE:
+        for x in range(n):
+            out[row + x] = out[row + x] if out[row + x] < value else _ONE - out[row + x]
+    elif code == NORMALIZE:
+        for x in range(n):
+            out[row + x] = (out[row + x] - mean) * scale
+    elif code == CLAMP:
+        _clamp_row(out, row, n)
+
+
+@_inner
+def _clamp_row(out, row, n):
+    for x in range(n):
+        out[row + x] = _clamp(out[row + x])
+
+
+@_inner
+def _clamp_rows(out, row, size):
+    for c in range(size.channels):
+        _clamp_row(out, _u(row + c * size.plane), _u(size.width))
+
+
+@_inner
+def _saturate_row(out, red, green, blue, n, factor):
+    for x in range(n):
+        r, g, b = out[red + x], out[green + x], out[blue + x]
+        rest = (_ONE - factor) * (_RED * r + _GREEN * g + _BLUE * b)
+        out[red + x] = _clamp(factor * r + rest)
+        out[green + x] = _clamp(factor * g + rest)
+        out[blue + x] = _clamp(factor * b + rest)
+
+
+@_inner
+def _gray_row(out, red, green, blue, n):
+    for x in range(n):
+        gray = _RED * out[red + x] + _GREEN * out[green + x] + _BLUE * out[blue + x]
+        out[red + x] = gray
+        out[green + x] = gray
+        out[blue + x] = gray
+
+
+@_inner
+def _shift_hue_row(out, red, green, blue, n, turns):
+    """Convert to HSV, shift, and convert back in closed form: a channel is value - chroma * clamp(min(k, 4 - k))."""
+    shift = _SIX * turns
+    for x in range(n):
+        r, g, b = out[red + x], out[green + x], out[blue + x]
+        high, low = max(r, g, b), min(r, g, b)
+        chroma = high - low
+        above = g - b if high == r else (b - r if high == g else r - g)
+        sector = _ZERO if high == r else (_TWO if high == g else _FOUR)
+        hue = sector + above / (chroma if chroma > 0 else _ONE) + shift
+        out[red + x] = _shade(hue + _FIVE, high, chroma)
+        out[green + x] = _shade(hue + _THREE, high, chroma)
+        out[blue + x] = _shade(hue + _ONE, high, chroma)
+
+
+@_inner
+def _shade(k, high, chroma):
+    k -= _SIX * np.floor(k * (_ONE / _SIX))
+    return high - chroma * _clamp(min(k, _FOUR - k))
+
+
+@_inner
+def _sum_grays(out, row, size):
+    """Sum the grays of the row that begins at `row`."""
+    total, red = _ZERO, _u(row)
+    if size.channels == 3:
+        green, blue = _u(row + size.plane), _u(row + 2 * size.plane)
+        for x in range(_u(size.width)):
+            total += _RED * out[red + x] + _GREEN * out[green + x] + _BLUE * out[blue + x]
+    else:
+        for x in range(_u(size.width)):
+            total += out[red + x]
+    return np.float64(total)
+
+
+# --- blur -------------------------------------------------------------------------------------------------------
+
+
+@_inner
+def _plan_blur(sigma, radius, channels, height, width):
+    """Compute the kernel of one image and make room for its rows.
+
+    Return half the kernel from its centre outwards, with a zero at the end, since taps are taken in pairs; one padded
+    row; a ring of as many rows as the kernel is high; and the places in it of the rows above and below one row.
+    """
+    weights = np.zeros(radius + 2, dtype=np.float32)
+    total = 0.0
+    for t in range(radius + 1):
+        weights[t] = np.exp(-0.5 * (t / sigma) ** 2)
+        total += weights[t] if t == 0 else 2 * weights[t]
+    for t in range(radius + 1):
+        weights[t] /= total
+    padded = np.empty(width + 2 * weights.size, dtype=np.float32)
+    ring = np.empty(channels * min(2 * radius + 1, height) * width, dtype=np.float32)
+    return weights, padded, ring, np.empty(radius + 2, dtype=np.uint64), np.empty(radius + 2, dtype=np.uint64)
+
+
+@_inner
+def _reflect(i, side):
+    """Reflect a place about the first and the last pixel until it is between them."""
+    if i < 0:
+        i = -i
+    if i < side:
+        return i
+    if side == 1:
+        return 0
+    i %= 2 * side - 2
+    return min(i, 2 * side - 2 - i)
+
+
+@_inner
+def _add_four_taps(out, row, n, weights, t, source, center, near0, near1, far0, far1):
+    """Add tap t on both sides (`near`) and tap t + 1 on both sides (`far`); with t = 1, begin with the centre."""
+    w0, w1 = weights[t], weights[t + 1]
+    if t == 1:
+        middle = weights[0]
+        for x in range(n):
+            out[row + x] = (
+                middle * source[center + x]
+                + w0 * (source[near0 + x] + source[near1 + x])
+                + w1 * (source[far0 + x] + source[far1 + x])
+            )
+    else:
+        for x in range(n):
+            out[row + x] += w0 * (source[near0 + x] + source[near1 + x])
+            out[row + x] += w1 * (source[far0 + x] + source[far1 + x])
+
+
+@_inner
+def _blur_across(source, begin, width, weights, padded, ring, target):
+    """Blur one row of one plane into the ring, from `target` on."""
+    margin = weights.size - 1  # one more than the radius
+    for x in range(_u(width)):
+        padded[_u(margin) + x] = source[_u(begin) + x]
+    for t in range(1, margin + 1):
+        padded[margin - t] = source[begin + _reflect(-t, width)]
+        padded[margin + width - 1 + t] = source[begin + _reflect(width - 1 + t, width)]
+    for t in range(1, margin, 2):
+        _add_four_taps(
+            ring, _u(target), _u(width), weights, t, padded, _u(margin),
+            _u(margin - t), _u(margin + t), _u(margin - t - 1), _u(margin + t + 1),
+        )  # fmt: skip
+
+
+@_inner
+def _locate_rows(i, height, width, depth, radius, above, below):
+    """Find where in the ring the rows above and below row number i begin, reflected at the border."""
+    center = i % depth
+    for t in range(radius + 1):
+        for places, j in ((above, _reflect(i - t, height)), (below, _reflect(i + t, height))):
+            place = center + j - i  # which is off by one turn of the ring at most
+            places[t] = _u((place + depth if place < 0 else place - depth if place >= depth else place) * width)
+    above[radius + 1], below[radius + 1] = above[radius], below[radius]  # of the weight zero
+
+
+@_inner
+def _blur_down(ring, plane, above, below, width, weights, out, row):
+    """Blur one row of one plane from the rows around it in the ring."""
+    plane = _u(plane)
+    for t in range(1, weights.size - 1, 2):
+        _add_four_taps(
+            out, _u(row), _u(width), weights, t, ring, plane + above[0],
+            plane + above[t], plane + below[t], plane + above[t + 1], plane + below[t + 1],
+        )  # fmt: skip
+
+
+@_inner
+def _blur_row(out, begin, k, upwards, size, weights, padded, ring, above, below):
+    """Take in the k-th row of a view, in the order in which rows come, and blur the rows that waited for it.
+
+    Return the first and the last of them, in the same order.
+    """
+    height, width, radius = size.height, size.width, weights.size - 2
+    depth = min(2 * radius + 1, height)
+    row = _row_number(k, upwards, height) * width + begin
+    for c in range(size.channels):
+        _blur_across(out, row + c * size.plane, width, weights, padded, ring, (c * depth + k % depth) * width)
+    first, last = max(k - radius, 0), height if k == height - 1 else k - radius + 1
+    for j in range(first, last):
+        row = _row_number(j, upwards, height) * width + begin
+        _locate_rows(j, height, width, depth, radius, above, below)
+        for c in range(size.channels):
+            _blur_down(ring, c * depth * width, above, below, width, weights, out, row + c * size.plane)
+    return first, last
+
+
+# --- one image after the other ----------------------------------------------------------------------------------
+
+
+@_inner
+def _row_number(k, upwards, height):
+    """The number of the k-th row, if rows are rendered from the last to the first, or from the first on."""
+    return height - 1 - k if upwards else k
+
+
+@_inner
+def _transpose(turned, out, begin, size):
+    """Copy the view that was rendered on its side."""
+    for c in range(size.channels):
+        for y in range(size.height):
+            for x in range(size.width):
+                out[begin + c * size.plane + y * size.width + x] = turned[c * size.plane + x * size.height + y]
+
+
+@_inner
+def _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, scale):
+    """Run the steps behind the blur on the rows that `_blur_row` returned."""
+    for k in range(ready[0], ready[1]):
+        row = begin + _row_number(k, upwards, size.height) * size.width
+        _run_steps(out, row, size, codes, values, blur, codes.size, _ZERO, mean, scale)
+
+
+@njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
+def render(source, moves, steps, views, first, last):
+    """Render the images from `first` up to `last`."""
+    integers, floats, offsets, sizes = source  # once: an array that leaves a tuple is counted, which slows rows down
+    kind, antialias, clamp, boxes, resized, maps = moves
+    all_codes, all_values, contrast, blur, sigma, mean, scale = steps
+    out, channels, height, width = views
+    size = Size(channels, height, width, height * width)
+    for i in range(first, last):
+        begin, codes, values, to_source = i * channels * size.plane, all_codes[i], all_values[i], maps[i]
+        turned = kind != ROTATE and to_source[0, 0] == 0  # rows of the view are columns of the resized image
+        upwards = kind != ROTATE and to_source[0, 0] < 0  # its rows are needed from the last to the first
+        radius = int(4 * sigma[i] + 0.5)
+        end = blur if radius > 0 else codes.size
+        contrasts = contrast[i] >= 0
+        stop = contrast[i] if contrasts else end
+
+        weights, padded, blurred, above, below = _plan_blur(sigma[i], radius, channels, height, width)
+        rows, columns = (width, height) if turned else (height, width)
+        first_row, first_column = np.empty(rows, dtype=np.int32), np.empty(columns, dtype=np.int32)
+        stride = sizes[i, 1] * channels
+        box = Box(
+            offsets[i] + boxes[i, 0] * stride + boxes[i, 1] * channels, stride, boxes[i, 2], boxes[i, 3] * channels
+        )
+        if kind != ROTATE:
+            down, across, line, ring = _plan_resize(
+                first_row, first_column, boxes[i], resized[i], to_source, kind, antialias,
+                1.0 if floats.size else 1 / 255, channels,
+            )  # fmt: skip
+        done = 0
+        if turned:
+            target = np.empty(channels * size.plane, dtype=np.float32)
+            for k in range(width):
+                x = _row_number(k, to_source[0, 1] < 0, width)
+                done = _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring,
+                                   x, target, x * height, size)  # fmt: skip
+            _transpose(target, out, begin, size)
+        gray = 0.0
+        for k in range(height):
+            y = _row_number(k, upwards, height)
+            row = begin + y * width
+            if kind == ROTATE:
+                _rotate_row(integers, floats, offsets[i], sizes[i, 0], sizes[i, 1], to_source, y, out, row, size)
+            elif not turned:
+                done = _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring,
+                                   y, out, row, size)  # fmt: skip
+            if clamp:
+                _clamp_rows(out, row, size)
+            _run_steps(out, row, size, codes, values, 0, stop, _ZERO, mean, scale)
+            if contrasts:
+                gray += _sum_grays(out, row, size)
+            elif radius > 0:
+                ready = _blur_row(out, begin, k, upwards, size, weights, padded, blurred, above, below)
+                _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, scale)
+        if contrasts:
+            average = np.float32(gray / size.plane)
+            for k in range(height):
+                row = begin + _row_number(k, upwards, height) * width
+                _run_steps(out, row, size, codes, values, stop, end, average, mean, scale)
+                if radius > 0:
+                    ready = _blur_row(out, begin, k, upwards, size, weights, padded, blurred, above, below)
+                    _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, scale)

@@ -1,0 +1,156 @@
+"""Choose an engine, and render the views of a batch with it, pass by pass."""
+
+import os
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightly_aug.engines import reference
+from lightly_aug.engines.plan import Pass, plan_passes
+from lightly_aug.engines.program import Output, Program
+from lightly_aug.images import PackedImages
+from lightly_aug.operations import Ints
+from lightly_aug.optional import extra
+from lightly_aug.view import View
+
+__all__ = ["ENGINES", "choose", "load", "render"]
+
+ENGINES: Final = ("auto", "reference", "cpu", "gpu")
+
+
+def choose(engine: str, device: torch.device) -> str:
+    """Choose the engine that renders on a device.
+
+    Args:
+        engine: One of `ENGINES`; "auto" takes the fast engine of the device if what it needs is installed.
+        device: Where to render.
+
+    Raises:
+        ValueError: There is no such engine, or it cannot render there.
+    """
+    if engine == "auto":
+        if device.type == "cpu" and find_spec("numba"):
+            return "cpu"
+        return "gpu" if device.type == "cuda" and find_spec("triton") else "reference"
+    _check_name(engine)
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if (engine == "cpu" and device.type != "cpu") or (engine == "gpu" and device.type != "cuda" and not interpreted):
+        kind = {"cpu": "the CPU", "gpu": "a CUDA device"}[engine]
+        raise ValueError(f"engine {engine!r} cannot render on {str(device)!r}: use engine='auto', or {kind}")
+    return engine
+
+
+def load(engine: str) -> ModuleType | None:
+    """Load a fast engine, which compiles the engine "cpu" once on a machine; the reference needs no loading.
+
+    Args:
+        engine: One of `ENGINES` but "auto", see `choose`.
+
+    Returns:
+        The module of the engine, None for the reference.
+
+    Raises:
+        ModuleNotFoundError: A package that the engine needs is not installed; the message says which.
+        ValueError: There is no such engine.
+    """
+    if engine == "cpu":
+        with extra("fast"):
+            from lightly_aug.engines import cpu
+        return cpu
+    if engine == "gpu":
+        with extra("fast"):
+            from lightly_aug.engines import gpu
+        return gpu
+    _check_name(engine)
+    if engine == "auto":
+        raise ValueError("engine 'auto' depends on the device: load(choose('auto', device))")
+    return None
+
+
+def _check_name(engine: str) -> None:
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
+
+
+def render(
+    images: PackedImages, table: Tensor, views: tuple[View, ...], output: Output, engine: str = "auto"
+) -> list[Tensor]:
+    """Render every view of every image.
+
+    Args:
+        images: The images.
+        table: `(views, n, columns)` float32 on the CPU, the draws.
+        views: The views.
+        output: What is wanted: device, dtype, memory format.
+        engine: One of `ENGINES`; "auto" picks by device.
+
+    Returns:
+        For each view a tensor `(n, channels, height, width)`.
+
+    Raises:
+        ValueError: There is no such engine, or it cannot render on that device.
+        ModuleNotFoundError: A package that the engine needs is not installed.
+    """
+    fast = load(choose(engine, output.device))
+    images = images.replace_pixels(images.pixels.to(output.device, non_blocking=output.non_blocking))
+    outputs = [output._replace(dtype=output.dtype or view.dtype) for view in views]
+    if not len(images):
+        sizes = [_final_size(view) for view in views]
+        return [
+            images.pixels.new_empty((0, images.channels, *size), dtype=wanted.dtype)
+            for size, wanted in zip(sizes, outputs, strict=True)
+        ]
+    plans = [
+        _plan(view, images.shapes.numpy(), drawn.numpy(), None if wanted.dtype == torch.float64 else fast)
+        for view, drawn, wanted in zip(views, table, outputs, strict=True)
+    ]
+    sources = [images] * len(views)
+    rendered: list[Tensor] = [images.pixels] * len(views)
+    for turn in range(max(map(len, plans), default=0)):
+        programs: dict[int, Program] = {}  # the engine gets those of all views at once, and may join them
+        for i, plan in enumerate(plans):
+            if turn >= len(plan):
+                continue
+            part, last = plan[turn], turn == len(plan) - 1
+            if turn > 0:
+                sources[i] = _repack(rendered[i], raw=sources[i].raw and plan[turn - 1].keeps_values)
+            wanted = outputs[i] if last else outputs[i]._replace(dtype=torch.float32)
+            if part.fused:
+                programs[i] = part.lower(sources[i], table[i].double().numpy(), wanted)
+            else:
+                assert wanted.dtype is not None
+                rendered[i] = reference.render(sources[i], table[i, :, part.columns], part.operations, wanted.dtype)
+        if fast is not None and programs:
+            for i, view in zip(programs, fast.run(list(programs.values())), strict=True):
+                rendered[i] = view
+    return [view.to(memory_format=output.memory_format) for view in rendered]
+
+
+def _plan(view: View, shapes: Ints, drawn: np.typing.NDArray[np.float32], fast: ModuleType | None) -> tuple[Pass, ...]:
+    """Plan a view; the reference does all of it if there is no fast engine, or if sizes differ between passes."""
+    plan = plan_passes(view.operations, None if fast is None else fast.knows)
+    height, width = shapes[:, 1], shapes[:, 2]
+    for part in plan[:-1]:
+        height, width = part.output_sizes(height, width, drawn.astype(np.float64))
+        if (height != height[0]).any() or (width != width[0]).any():
+            return plan_passes(view.operations, None)
+    return plan
+
+
+def _final_size(view: View) -> tuple[int, int]:
+    """The size that a view ends in, if it ends in one whatever the image."""
+    (whole,) = plan_passes(view.operations, None)
+    one = np.ones(1, dtype=np.int64)
+    height, width = whole.output_sizes(one, one, np.zeros((1, len(view.columns))))
+    return int(height[0]), int(width[0])
+
+
+def _repack(view: Tensor, *, raw: bool) -> PackedImages:
+    """The result of one pass as the images of the next."""
+    n, c, h, w = view.shape
+    shapes = torch.tensor([[i * c * h * w, h, w] for i in range(n)], dtype=torch.int64).view(n, 3)
+    return PackedImages(view.permute(0, 2, 3, 1).reshape(-1), shapes, c, raw)
