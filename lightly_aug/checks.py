@@ -1,18 +1,18 @@
-"""Checks of arguments. Every message says whose argument it is, what it must be, and what came."""
+"""Checks of arguments. Every message names the owner, the argument, the allowed values, and the value given."""
 
 import math
 from collections.abc import Sequence
 from numbers import Integral
 
-__all__ = ["check_choice", "check_integer", "check_interval", "check_positive", "check_share"]
+__all__ = ["check_choice", "check_integer", "check_interval", "check_least", "check_positive", "check_share"]
 
 
 def check_share(owner: object, **values: float) -> None:
     """Raise ValueError for values outside [0, 1].
 
     Args:
-        owner: Whose arguments they are: an object, named by its class, or the name of a function.
-        **values: By name.
+        owner: The object whose arguments these are, named by its class, or the name of a function.
+        **values: The values by argument name.
 
     Example:
         >>> check_share("sharpen", p=3)
@@ -26,14 +26,21 @@ def check_share(owner: object, **values: float) -> None:
 
 
 def check_positive(owner: object, **values: float) -> None:
-    """Raise ValueError for values that are not above 0; see `check_share` for the arguments."""
+    """Raise ValueError for values that are not above 0; arguments as in `check_share`."""
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{_name(owner)}: {name} must be above 0, got {value!r}")
 
 
+def check_least(owner: object, least: float, **values: float) -> None:
+    """Raise ValueError for values below `least`; other arguments as in `check_share`."""
+    for name, value in values.items():
+        if not value >= least:
+            raise ValueError(f"{_name(owner)}: {name} must be at least {least}, got {value!r}")
+
+
 def check_integer(owner: object, *, least: int | None = None, **values: int) -> None:
-    """Raise ValueError for values that are no integers, or are below `least`; see `check_share` for the arguments."""
+    """Raise ValueError for values that are not integers, or are below `least`; other arguments as in `check_share`."""
     for name, value in values.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
             bound = "" if least is None else f" >= {least}"
@@ -47,10 +54,10 @@ def check_interval(
 
     Args:
         owner: As in `check_share`.
-        low: The lower bound; the pair must be finite where it is infinite.
-        high: The upper bound, likewise.
+        low: Lower bound; may be infinite, the pair must be finite.
+        high: Upper bound; may be infinite, the pair must be finite.
         open_low: Exclude `low` itself.
-        **values: By name.
+        **values: The pairs by argument name.
     """
     for name, value in values.items():
         pair = isinstance(value, Sequence) and len(value) == 2
@@ -61,7 +68,7 @@ def check_interval(
 
 
 def check_choice(owner: object, allowed: Sequence[object], **values: object) -> None:
-    """Raise ValueError for values that are not among the allowed ones; see `check_share` for the arguments."""
+    """Raise ValueError for values that are not in `allowed`; other arguments as in `check_share`."""
     for name, value in values.items():
         if value not in allowed:
             raise ValueError(f"{_name(owner)}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")

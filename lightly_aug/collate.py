@@ -211,6 +211,7 @@ class MultiViewCollateFunction(BaseCollateFunction):
 
     Example:
         >>> import torch
+        >>> from lightly_aug import Shape
         >>> collate = MultiViewCollateFunction([View(Shape(32))] * 2 + [View(Shape(16, scale=(0.05, 0.3)))] * 4)
         >>> views = collate([torch.rand(3, 40, 50), torch.rand(3, 60, 30)])
         >>> [tuple(view.shape) for view in views]

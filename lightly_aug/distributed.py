@@ -1,6 +1,6 @@
-"""What losses and queues need from torch.distributed. In one process every function keeps its input as it is.
+"""Collective operations for losses and queues; in one process every function returns its input unchanged.
 
-Every rank brings a batch of the same shape, as a loader with `drop_last=True` gives it.
+Every rank must have a batch of the same shape, as from a loader with `drop_last=True`.
 """
 
 from typing import Any
@@ -9,17 +9,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["agreed", "gather", "rank", "shuffle", "unshuffle", "world_size"]
+__all__ = ["broadcast", "gather", "rank", "shuffle", "unshuffle", "world_size"]
 
 
 def rank() -> int:
-    """The number of this process, 0 where nothing is distributed."""
-    return dist.get_rank() if _distributed() else 0
+    """Return the number of this process, 0 without torch.distributed."""
+    return dist.get_rank() if _is_distributed() else 0
 
 
 def world_size() -> int:
-    """How many processes train together, 1 where nothing is distributed."""
-    return dist.get_world_size() if _distributed() else 1
+    """Return the number of processes that train together, 1 without torch.distributed."""
+    return dist.get_world_size() if _is_distributed() else 1
 
 
 def gather(x: Tensor, grad: bool = False) -> Tensor:
@@ -27,12 +27,12 @@ def gather(x: Tensor, grad: bool = False) -> Tensor:
 
     Args:
         x: This rank's part, `(n, ...)`, of one shape on every rank.
-        grad: Let gradients flow back to the rank they belong to. Each rank receives the *sum* of what all ranks ask
-            of its part; the mean that `DistributedDataParallel` then takes gives the gradient that one process
-            has on the joined batch, for any loss that is a mean over its own rows.
+        grad: Let gradients flow back to the rank they belong to. Each rank receives the *sum* of the gradients that
+            all ranks have for its part; `DistributedDataParallel` then averages over ranks, which gives the gradient of
+            one process on the joined batch for any loss that is a mean over a rank's own rows.
 
     Returns:
-        `(world_size * n, ...)`, in the order of the ranks; detached unless `grad`.
+        `(world_size * n, ...)`, in rank order; detached unless `grad`.
     """
     if not grad:
         return _join(x.detach())
@@ -43,10 +43,10 @@ def gather(x: Tensor, grad: bool = False) -> Tensor:
 
 
 def shuffle(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Deal the rows of all ranks out anew, so that BatchNorm statistics tell nothing about which rows belong together.
+    """Shuffle rows across ranks, so that BatchNorm statistics cannot reveal which rows are pairs.
 
-    This is the shuffle-BN of MoCo (He et al. 2020, arXiv 1911.05722, section 3.3). In one process there is nobody to
-    exchange rows with and a permutation would change no statistic, so `x` is returned as it is.
+    This is the shuffling BN of MoCo (He et al. 2020, arXiv 1911.05722, section 3.3). In one process a permutation would
+    not change any statistic, so `x` is returned unchanged.
 
     Args:
         x: This rank's rows, `(n, ...)`.
@@ -57,15 +57,15 @@ def shuffle(x: Tensor) -> tuple[Tensor, Tensor]:
     if world_size() == 1:
         return x, torch.arange(len(x), device=x.device)
     joined = gather(x)
-    order = agreed(torch.randperm(len(joined), device=x.device))
-    return joined[_own(order)], order
+    order = broadcast(torch.randperm(len(joined), device=x.device))
+    return joined[_take_own(order)], order
 
 
-def agreed(x: Tensor) -> Tensor:
-    """What rank 0 has, on every rank: for random choices that all ranks must make alike.
+def broadcast(x: Tensor) -> Tensor:
+    """Return rank 0's tensor on every rank, for random choices that must be the same everywhere.
 
     Args:
-        x: Anything, of one shape and dtype on every rank; overwritten where there are several.
+        x: Any tensor, of one shape and dtype on every rank; overwritten in place if there are several ranks.
     """
     if world_size() > 1:
         dist.broadcast(x, src=0)
@@ -73,21 +73,21 @@ def agreed(x: Tensor) -> Tensor:
 
 
 def unshuffle(x: Tensor, order: Tensor) -> Tensor:
-    """Bring the rows that `shuffle` dealt out back to the ranks and places they came from.
+    """Return shuffled rows to the ranks and places they came from.
 
     Args:
-        x: Anything computed row by row from the shuffled batch, `(n, ...)`.
+        x: Values computed row by row from the shuffled batch, `(n, ...)`.
         order: The permutation that `shuffle` returned.
 
     Returns:
-        This rank's rows in their first order, `(n, ...)`, detached when there are several ranks.
+        This rank's rows in their original order, `(n, ...)`, detached if there are several ranks.
     """
     if world_size() == 1:
         return x
-    return gather(x)[_own(order.argsort())]
+    return gather(x)[_take_own(order.argsort())]
 
 
-def _distributed() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
@@ -99,7 +99,7 @@ def _join(x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _own(joined: Tensor) -> Tensor:
+def _take_own(joined: Tensor) -> Tensor:
     return joined.chunk(world_size())[rank()]
 
 
@@ -112,4 +112,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.clone(memory_format=torch.contiguous_format)  # all_reduce writes in place
         dist.all_reduce(grad)
-        return _own(grad)
+        return _take_own(grad)

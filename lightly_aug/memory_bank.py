@@ -1,4 +1,4 @@
-"""A queue of past keys, the negatives of MoCo-like losses."""
+"""A memory bank: a queue of past keys, the negatives of MoCo and similar losses."""
 
 import torch
 from torch import Tensor, nn
@@ -9,22 +9,21 @@ __all__ = ["MemoryBank"]
 
 
 class MemoryBank(nn.Module):
-    """The last `size` keys that were seen, on every rank the same.
+    """A queue of the last `size` keys, the same on every rank.
 
-    A ring: each update overwrites the oldest keys, whatever the sizes of ring and batch. The state lies in persistent
-    buffers, so that a resumed run goes on with the negatives it had. Nothing here waits for the device. As all ranks
-    hold the same, `DistributedDataParallel(broadcast_buffers=True)` does no harm, but sends the ring at every step.
-
-    The dictionary of MoCo (He et al. 2020, arXiv 1911.05722).
+    This is the dictionary of MoCo (He et al. 2020, arXiv 1911.05722). Keys are kept in a ring buffer: each update
+    overwrites the oldest ones, for any sizes of ring and batch. All state is in persistent buffers, so a resumed run
+    continues with the same negatives. No operation waits for the device. Since all ranks hold the same keys,
+    `DistributedDataParallel(broadcast_buffers=True)` does no harm, but sends the ring at every step.
 
     Args:
-        size: How many keys to keep, at least 1.
+        size: Number of keys to keep, at least 1.
         dim: Width of a key, at least 1.
 
     Attributes:
         keys: `(size, dim)` float32, the ring; rows that were never written are zero.
-        pointer: `()` int64, the row that is written next.
-        filled: `()` int64, how many rows were ever written; they are the first ones.
+        pointer: `()` int64, the row to write next.
+        filled: `()` int64, the number of rows ever written; these are the first rows.
 
     Raises:
         ValueError: `size` or `dim` is below 1.
@@ -47,23 +46,23 @@ class MemoryBank(nn.Module):
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         if size < 1 or dim < 1:
-            raise ValueError(f"MemoryBank(size={size}, dim={dim}): both must be at least 1")
+            raise ValueError(f"MemoryBank: size and dim must be at least 1, got {size} and {dim}")
         self.register_buffer("keys", torch.zeros(size, dim))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
     def update(self, keys: Tensor) -> None:
-        """Write the keys of all ranks over the oldest ones; in eval mode nothing moves.
+        """Overwrite the oldest keys with those of all ranks; do nothing in eval mode.
 
         Args:
-            keys: This rank's keys, `(n, dim)`, oldest first, any floating dtype. Of more than `size` the last stay.
+            keys: This rank's keys, `(n, dim)`, oldest first, any floating dtype. Only the last `size` are kept.
 
         Raises:
             ValueError: `keys` is not `(n, dim)`.
         """
         size, dim = self.keys.shape
         if keys.ndim != 2 or keys.shape[1] != dim:
-            raise ValueError(f"keys are {tuple(keys.shape)}, this MemoryBank takes (n, {dim})")
+            raise ValueError(f"MemoryBank: keys must be (n, {dim}), got {tuple(keys.shape)}")
         if not self.training:
             return
         keys = gather(keys.to(self.keys.dtype))  # detached
@@ -75,23 +74,23 @@ class MemoryBank(nn.Module):
         self.filled.add_(total).clamp_(max=size)
 
     def negatives(self) -> tuple[Tensor, Tensor]:
-        """The keys as they are now, and which of them are real.
+        """Return a copy of the keys and a mask of the rows that hold one.
 
         Returns:
-            A copy of the keys, `(size, dim)`, which later updates leave alone as the backward pass needs, and a bool
+            The keys, `(size, dim)`, copied because the backward pass needs them unchanged by later updates, and a bool
             mask `(size,)` that is False where no key was written yet.
         """
         return self.keys.clone(), torch.arange(len(self), device=self.keys.device) < self.filled
 
     @torch.no_grad()
     def nearest(self, queries: Tensor) -> Tensor:
-        """The nearest key of every query, by cosine similarity to keys of unit length.
+        """Return the nearest key of every query, by cosine similarity to keys of unit length.
 
         Args:
-            queries: `(n, dim)`, any length and floating dtype.
+            queries: `(n, dim)`, rows of any length, any floating dtype.
 
         Returns:
-            `(n, dim)` in the dtype of the keys; the queries themselves, in unit length, while no key was written.
+            `(n, dim)` in the dtype of the keys; while the bank is empty, the queries themselves, normalised.
         """
         queries = nn.functional.normalize(queries.to(self.keys.dtype), dim=1)
         with torch.autocast(queries.device.type, enabled=False):
@@ -101,9 +100,9 @@ class MemoryBank(nn.Module):
         return torch.where(self.filled > 0, found, queries)
 
     def __len__(self) -> int:
-        """How many keys fit; `filled` tells how many there are."""
+        """Return the number of keys that fit; `filled` counts those written."""
         return self.keys.shape[0]
 
     def extra_repr(self) -> str:
-        """The arguments, as in the constructor."""
+        """Return the arguments as the constructor takes them."""
         return f"size={self.keys.shape[0]}, dim={self.keys.shape[1]}"

@@ -41,6 +41,7 @@ class Shared:
         ValueError: There are no items.
 
     Example:
+        >>> from lightly_aug import RandomGrayscale, RandomHorizontalFlip
         >>> View(Shared("flip", RandomHorizontalFlip()), RandomGrayscale())
         View(Shared('flip', RandomHorizontalFlip(p=0.5)) → RandomGrayscale(p=0.1))
     """

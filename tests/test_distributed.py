@@ -1,4 +1,4 @@
-"""Two gloo processes, started once, against one process on the joined batch."""
+"""Two gloo processes, started once, compared with one process on the joined batch."""
 
 import pickle
 import traceback
@@ -12,27 +12,27 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from helpers.methods import BATCH, METHODS, batches, optimiser_of, tiny
+from helpers.methods import BATCH, METHODS, batches, make_optimiser, tiny
 from helpers.pairs import LOSSES
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lightly_aug.distributed import gather, rank, shuffle, unshuffle, world_size
+from lightly_aug.distributed import broadcast, gather, rank, shuffle, unshuffle, world_size
 from lightly_aug.loss import DINOLoss, NCELoss, sinkhorn
 from lightly_aug.memory_bank import MemoryBank
-from lightly_aug.models import MoCo, SimCLR
+from lightly_aug.models import MoCo, SimCLR, SSLModel
 
 RANKS = 2
 PATIENCE = 60  # seconds
 
 
 def serve(number: int, store: str, pipe: Connection) -> None:
-    """A rank: run what comes through the pipe until None comes."""
+    """Run the functions that come through the pipe on one rank, until None comes."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=RANKS)
     while (job := pipe.recv()) is not None:
         function, arguments = job
-        torch.manual_seed(number)  # whatever must agree between ranks cannot come from their generators
+        torch.manual_seed(number)  # ranks cannot agree by drawing the same numbers
         try:
             answer = True, function(*arguments)
         except Exception:
@@ -42,11 +42,13 @@ def serve(number: int, store: str, pipe: Connection) -> None:
 
 
 class Ranks:
+    """Callable that runs a function on all ranks."""
+
     def __init__(self, pipes: list[Connection]) -> None:
         self.pipes = pipes
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """What the function returns on each rank."""
+        """Return the result of the function on each rank."""
         for pipe in self.pipes:
             pipe.send((function, arguments))
         answers = []
@@ -77,16 +79,16 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
         process.kill()
 
 
-def own(x: Tensor) -> Tensor:
+def take_own(x: Tensor) -> Tensor:
     return x.chunk(world_size())[rank()]
 
 
-def joined_batch(n: int = 6, d: int = 5) -> tuple[Tensor, Tensor]:
+def draw_joined_batch(n: int = 6, d: int = 5) -> tuple[Tensor, Tensor]:
     x = torch.randn(2, n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     return x[0], x[1]
 
 
-def test_one_process_is_left_alone() -> None:
+def test_one_process_returns_its_input() -> None:
     x = torch.randn(3, 2, requires_grad=True)
     assert (rank(), world_size()) == (0, 1)
     assert gather(x, grad=True) is x
@@ -95,14 +97,15 @@ def test_one_process_is_left_alone() -> None:
     state = torch.random.get_rng_state()
     shuffled, order = shuffle(x)
     assert torch.equal(torch.random.get_rng_state(), state)
+    assert broadcast(x) is x
     assert unshuffle(shuffled, order) is shuffled is x
 
 
 def gather_on_ranks() -> tuple[Tensor, Tensor, bool]:
-    x = own(torch.arange(8.0).view(4, 2)).T.contiguous().T.requires_grad_()  # not contiguous
+    x = take_own(torch.arange(8.0).view(4, 2)).T.contiguous().T.requires_grad_()  # not contiguous
     plain, joined = gather(x), gather(x, grad=True)
-    weight = torch.arange(1, 5.0)[:, None] * (rank() + 1)  # each rank asks for something else
-    (joined * weight).sum().backward()
+    weight = torch.arange(1, 5.0)[:, None] * (rank() + 1)  # each rank has another gradient
+    torch.autograd.backward((joined * weight).sum())
     assert x.grad is not None
     assert torch.equal(plain, joined)
     return joined.detach(), x.grad, plain.requires_grad
@@ -116,41 +119,41 @@ def test_gather(ranks: Ranks) -> None:
         assert torch.equal(gradient, (3 * rows).expand(2, 2))  # (1 + 2) from both ranks
 
 
-def trained(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """The loss and the gradient that a linear encoder gets, on DDP where there are ranks."""
+def linear_on_ranks(loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the loss and gradient of a linear encoder, with DDP if there are several ranks."""
     torch.manual_seed(0)
     encoder = nn.Linear(5, 4, bias=False, dtype=torch.float64)
     network = DistributedDataParallel(encoder) if dist.is_initialized() else encoder
-    x0, x1 = joined_batch()
-    z0, z1 = network(torch.cat([own(x0), own(x1)])).chunk(2)
+    x0, x1 = draw_joined_batch()
+    z0, z1 = network(torch.cat([take_own(x0), take_own(x1)])).chunk(2)
     value = loss(z0, z1)
-    value.backward()
+    torch.autograd.backward(value)
     assert encoder.weight.grad is not None
     return value.detach(), encoder.weight.grad
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_equal_one_process(ranks: Ranks, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-    value, gradient = trained(loss)
-    values, gradients = zip(*ranks(trained, loss), strict=True)
+    value, gradient = linear_on_ranks(loss)
+    values, gradients = zip(*ranks(linear_on_ranks, loss), strict=True)
     torch.testing.assert_close(torch.stack(values).mean(), value, rtol=0, atol=1e-10)
     for each in gradients:
         torch.testing.assert_close(each, gradient, rtol=0, atol=1e-10)
 
 
-def statistics_of_the_batch() -> tuple[Tensor, Tensor, Tensor]:
-    """What losses keep or use of all ranks: assignments, a centre, a normaliser."""
-    x, y = joined_batch()
-    scores, valid = own(x), own(torch.tensor([True, False, True, True, False, False]))
+def statistics_on_ranks() -> tuple[Tensor, Tensor, Tensor]:
+    """Return the statistics that losses take over all ranks: assignments, a centre, a normaliser."""
+    x, y = draw_joined_batch()
+    scores, valid = take_own(x), take_own(torch.tensor([True, False, True, True, False, False]))
     center, normalizer = DINOLoss(5, momentum=0.5), NCELoss(50)
-    center([scores, own(y)], [own(y), scores])
-    normalizer(scores, own(y), y)
+    center([scores, take_own(y)], [take_own(y), scores])
+    normalizer(scores, take_own(y), y)
     return sinkhorn(scores, valid=valid), center.center, normalizer.log_z
 
 
 def test_statistics_are_those_of_the_joined_batch(ranks: Ranks) -> None:
-    assignments, center, log_z = statistics_of_the_batch()
-    parts, centers, normalizers = zip(*ranks(statistics_of_the_batch), strict=True)
+    assignments, center, log_z = statistics_on_ranks()
+    parts, centers, normalizers = zip(*ranks(statistics_on_ranks), strict=True)
     torch.testing.assert_close(torch.cat(parts), assignments, rtol=0, atol=1e-12)
     for each, expected in ((centers, center), (normalizers, log_z)):
         assert torch.equal(*each)
@@ -174,12 +177,14 @@ def test_every_bank_has_the_keys_of_all_ranks(ranks: Ranks, size: int) -> None:
 
 
 def shuffle_on_ranks() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    x = own(torch.arange(16.0)[:, None])
+    x = take_own(torch.arange(16.0)[:, None])
     shuffled, order = shuffle(x)
     norm, plain_norm = nn.BatchNorm1d(1, momentum=1), nn.BatchNorm1d(1, momentum=1)
     norm(shuffled)
     plain_norm(x)
-    return shuffled, order, unshuffle(2 * shuffled, order), norm.running_mean, plain_norm.running_mean  # type: ignore[return-value]
+    assert norm.running_mean is not None
+    assert plain_norm.running_mean is not None
+    return shuffled, order, unshuffle(2 * shuffled, order), norm.running_mean, plain_norm.running_mean
 
 
 def test_shuffle(ranks: Ranks) -> None:
@@ -198,23 +203,23 @@ def moco_on_ranks() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x0, x1 = torch.rand(2, 16, 3, 8, 8)
     seen: list[Tensor] = []
     model.key_encoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    model([own(x0), own(x1)])
+    model([take_own(x0), take_own(x1)])
     return x1, seen[0], model.queue.keys, nn.functional.normalize(model.key_encoder.network(x1))
 
 
 def test_moco_shuffles_keys_and_queues_them_in_order(ranks: Ranks) -> None:
     answers = ranks(moco_on_ranks)
     images = answers[0][0].flatten(1)
-    dealt = torch.cat([seen.flatten(1) for _, seen, _, _ in answers])
-    order = torch.cdist(dealt, images).argmin(1)
-    assert torch.equal(dealt, images[order])
+    shuffled = torch.cat([seen.flatten(1) for _, seen, _, _ in answers])
+    order = torch.cdist(shuffled, images).argmin(1)
+    assert torch.equal(shuffled, images[order])
     assert torch.equal(order.sort().values, torch.arange(16))
     assert not torch.equal(order[:8].sort().values, torch.arange(8))  # the ranks exchanged images
-    for _, _, queue, keys in answers:  # without BatchNorm every key depends on its own image alone
+    for _, _, queue, keys in answers:  # without BatchNorm every key depends only on its own image
         torch.testing.assert_close(queue, keys)
 
 
-def train_on_ranks(method: type[SimCLR] | type[MoCo], options: dict[str, Any]) -> tuple[list[float], dict[str, Tensor]]:
+def train_on_ranks(method: Callable[..., SSLModel], options: dict[str, Any]) -> tuple[list[float], dict[str, Tensor]]:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
     model = method(backbone, dim=4, **options)
@@ -224,7 +229,7 @@ def train_on_ranks(method: type[SimCLR] | type[MoCo], options: dict[str, Any]) -
     losses = []
     for step, (x0, x1) in enumerate(images):
         optimiser.zero_grad()
-        loss = network([own(x0), own(x1)])
+        loss = network([take_own(x0), take_own(x1)])
         loss.backward()
         optimiser.step()
         model.after_step(step / 3)
@@ -235,7 +240,7 @@ def train_on_ranks(method: type[SimCLR] | type[MoCo], options: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(("method", "options"), [(SimCLR, {}), (MoCo, {"version": 2, "queue": 12, "momentum": 0.5})])
-def test_methods_stay_equal_on_all_ranks(ranks: Ranks, method: type[SimCLR], options: dict[str, Any]) -> None:
+def test_methods_stay_equal_on_all_ranks(ranks: Ranks, method: type[SSLModel], options: dict[str, Any]) -> None:
     (losses, here), (other_losses, there) = ranks(train_on_ranks, method, options)
     assert torch.tensor([losses, other_losses]).isfinite().all()
     assert all(torch.equal(here[name], there[name]) for name in here)
@@ -244,8 +249,8 @@ def test_methods_stay_equal_on_all_ranks(ranks: Ranks, method: type[SimCLR], opt
         torch.testing.assert_close(here["queue.keys"].norm(dim=1), torch.ones(12))
 
 
-def without_batch_norm(model: nn.Module) -> nn.Module:
-    """BatchNorm sees each rank's images alone, which one process cannot repeat: normalise each image by itself."""
+def replace_batch_norm(model: SSLModel) -> SSLModel:
+    """Normalise each image separately, since one process cannot reproduce BatchNorm over each rank's images."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -255,30 +260,30 @@ def without_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def steps_of(name: str) -> tuple[list[float], dict[str, Tensor]]:
-    """Three steps of a method in float64 on this rank's half of every batch: losses and the state after them."""
+def steps_on_ranks(name: str) -> tuple[list[float], dict[str, Tensor]]:
+    """Train a method for three steps in float64 on this rank's part of every batch; return losses and final state."""
     torch.manual_seed(0)
-    options = {"maps": ("5", "2")} if name == "AMDIM" else {}  # whose coarse map is a single pixel: no place is drawn
-    model = without_batch_norm(METHODS[name].model(tiny(), **options)).double()
+    options = {"maps": ("5", "2")} if name == "AMDIM" else {}  # the coarse map is a single pixel, so no place is random
+    model = replace_batch_norm(METHODS[name].model(tiny(), **options)).double()
     network = DistributedDataParallel(model) if dist.is_initialized() else model
-    optimiser = optimiser_of(model)
+    optimiser = make_optimiser(model)
     losses = []
     for step, batch in enumerate(islice(batches(name), 3)):
         half = slice(rank() * BATCH // world_size(), (rank() + 1) * BATCH // world_size())
-        torch.manual_seed(step + rank())  # rank 0 draws what one process does
+        torch.manual_seed(step + rank())  # rank 0 draws the same numbers as one process
         loss = batch.rows(half).to(torch.float64).loss(network)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
-        model.after_step((step + 1) / 3)  # type: ignore[operator]
+        model.after_step((step + 1) / 3)
         losses.append(loss.item())
     return losses, {key: value.clone() for key, value in model.state_dict().items()}
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_on_two_ranks_equal_one_process(ranks: Ranks, name: str) -> None:
-    losses, state = steps_of(name)
-    (here, state_here), (there, state_there) = ranks(steps_of, name)
+    losses, state = steps_on_ranks(name)
+    (here, state_here), (there, state_there) = ranks(steps_on_ranks, name)
     assert [(a + b) / 2 for a, b in zip(here, there, strict=True)] == pytest.approx(losses, rel=1e-9, abs=1e-9)
     assert state.keys() == state_here.keys() == state_there.keys()
     for key, value in state.items():

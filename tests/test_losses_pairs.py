@@ -1,6 +1,7 @@
-"""The losses of two views against loops written from the papers' formulas, and the mistakes that others made."""
+"""The losses of two views against loops over the papers' formulas, and known mistakes of others."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -96,9 +97,9 @@ def test_gradcheck() -> None:
 
 
 @pytest.mark.parametrize("loss", [negative_cosine, byol])
-def test_no_gradient_into_what_is_predicted(loss: type) -> None:
+def test_no_gradient_into_the_prediction_target(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     p, z = pair()
-    loss(p, z).backward()
+    torch.autograd.backward(loss(p, z))
     assert z.grad is None
     assert p.grad is not None
 
@@ -120,17 +121,17 @@ def test_which_views_may_be_swapped() -> None:
     assert torch.autograd.grad(byol(z0, z1), z0)[0].ne(torch.autograd.grad(byol(z1, z0), z1)[0]).any()
 
 
-def test_barlow_twins_takes_scales_and_shifts_of_columns_away() -> None:
+def test_barlow_twins_ignores_scale_and_shift_of_columns() -> None:
     z0, z1 = (1e4 * z for z in pair(6, 3))
     scale, shift = torch.tensor([1e2, 3.0, 50.0]), torch.tensor([1e5, -3.0, 0.0])
     torch.testing.assert_close(barlow_twins(scale * z0 + shift, z1), barlow_twins(z0, z1), rtol=0, atol=1e-9)
 
 
 class TestMistakesOfOthers:
-    """Each value is far from what the mistake gives."""
+    """Every value is far from the value that the mistake gives."""
 
     def test_mistake_barlow_unbiased_deviation(self) -> None:
-        """Then identical views of four images would have C = 3/4, and without the division by N, C = 4."""
+        """With the mistake, identical views of four images have C = 3/4; without the division by N, C = 4."""
         assert barlow_twins(HADAMARD, HADAMARD) < 1e-8
         (z, _) = pair(64, 8)
         decorrelated = torch.linalg.qr(z - z.mean(0)).Q
@@ -151,7 +152,7 @@ class TestMistakesOfOthers:
 
 
 class TestNormaliser:
-    def test_is_that_of_the_first_call_in_training_mode(self) -> None:
+    def test_first_call_in_training_mode_sets_it(self) -> None:
         loss = NCELoss(1000, 0.2).double()
         (negatives, _), first, second = pair(7, 3, seed=1), pair(4, 3), pair(4, 3, seed=2)
         z = log_normalizer(first[0], negatives, 1000, 0.2)
@@ -160,13 +161,13 @@ class TestNormaliser:
             same_with_gradients(loss(q, k, negatives), loop_nce(q, k, negatives, 1000, z.exp(), 0.2), q, k, negatives)
         torch.testing.assert_close(loss.log_z, z)
 
-    def test_evaluation_keeps_none(self) -> None:
+    def test_eval_mode_does_not_keep_it(self) -> None:
         loss = NCELoss(1000).eval()
         (negatives, _), (q, k) = pair(7, 3, seed=1), pair(4, 3)
         assert loss(q, k, negatives).isfinite()
         assert loss.log_z.isnan()
 
-    def test_is_part_of_the_state(self) -> None:
+    def test_state_dict_has_it(self) -> None:
         loss, resumed = NCELoss(1000), NCELoss(1000)
         (negatives, _), (q, k), other = pair(7, 3, seed=1), pair(4, 3), pair(4, 3, seed=2)
         loss(q, k, negatives)
@@ -177,46 +178,44 @@ class TestNormaliser:
 class TestErrors:
     def test_shapes_are_named(self) -> None:
         x, y = torch.zeros(4, 8), torch.zeros(5, 8)
+        asked = r"must have one shape \(n, d\), n at least 1, got \(4, 8\) and \(5, 8\)"
         for loss in (negative_cosine, byol):
-            with pytest.raises(ValueError, match=r"p is \(4, 8\), z is \(5, 8\): both views need the same batch"):
+            with pytest.raises(ValueError, match=f"{loss.__name__}: p and z {asked}"):
                 loss(x, y)
-        with pytest.raises(ValueError, match=r"z0 is \(4, 8\), z1 is \(5, 8\): both views need the same batch"):
+        with pytest.raises(ValueError, match=f"barlow_twins: z0 and z1 {asked}"):
             barlow_twins(x, y)
-        with pytest.raises(ValueError, match=r"query is \(4, 8\), key is \(5, 8\): both views need the same batch"):
+        with pytest.raises(ValueError, match=f"nce: query and key {asked}"):
             nce(x, y, x, 50, torch.tensor(1.0))
-        with pytest.raises(ValueError, match=r"negatives are \(4, 7\), query is \(4, 8\)"):
+        with pytest.raises(ValueError, match=r"nce: negatives must be .* got \(4, 7\) and query \(4, 8\)"):
             nce(x, x, x[:, 1:], 50, torch.tensor(1.0))
-        with pytest.raises(ValueError, match=r"negatives are \(0, 8\), query is \(4, 8\): .* m >= 1"):
+        asked = r"log_normalizer: negatives must be .* m at least 1, got \(0, 8\) and query \(4, 8\)"
+        with pytest.raises(ValueError, match=asked):
             log_normalizer(x, x[:0], 50)
-        with pytest.raises(ValueError, match=r"log_z is \(1,\)"):
+        with pytest.raises(ValueError, match=r"nce: log_z must be a 0-d tensor, got \(1,\)"):
             nce(x, x, x, 50, torch.ones(1))
 
     def test_one_image_has_no_correlations(self) -> None:
-        with pytest.raises(ValueError, match=r"z0 and z1 are \(1, 8\), one image in all: .* at least 2"):
+        with pytest.raises(ValueError, match=r"barlow_twins: z0 and z1 must have at least 2 rows .* got \(1, 8\)"):
             barlow_twins(torch.zeros(1, 8), torch.zeros(1, 8))
 
     def test_ranges(self) -> None:
         x = torch.zeros(4, 8)
-        for refused in (lambda: barlow_twins(x, x, -1.0), lambda: BarlowTwinsLoss(-1.0)):
-            with pytest.raises(ValueError, match=r"redundancy is -1\.0, it must be at least 0"):
-                refused()
-        for refused in (
-            lambda: nce(x, x, x, 0, torch.tensor(1.0)),
-            lambda: NCELoss(0),
-            lambda: log_normalizer(x, x, 0),
-        ):
-            with pytest.raises(ValueError, match="images is 0, it must be at least 1"):
-                refused()
-        for refused in (
-            lambda: nce(x, x, x, 5, torch.tensor(1.0), 0),
-            lambda: NCELoss(5, 0),
-            lambda: log_normalizer(x, x, 5, 0),
-        ):
-            with pytest.raises(ValueError, match="temperature is 0, it must be above 0"):
-                refused()
+        refused: dict[str, Callable[[], object]] = {
+            r"barlow_twins: redundancy must be at least 0, got -1\.0": lambda: barlow_twins(x, x, -1.0),
+            r"BarlowTwinsLoss: redundancy must be at least 0, got -1\.0": lambda: BarlowTwinsLoss(-1.0),
+            "nce: images must be an integer >= 1, got 0": lambda: nce(x, x, x, 0, torch.tensor(1.0)),
+            "NCELoss: images must be an integer >= 1, got 0": lambda: NCELoss(0),
+            "log_normalizer: images must be an integer >= 1, got 0": lambda: log_normalizer(x, x, 0),
+            "nce: temperature must be above 0, got 0": lambda: nce(x, x, x, 5, torch.tensor(1.0), 0),
+            "NCELoss: temperature must be above 0, got 0": lambda: NCELoss(5, 0),
+            "log_normalizer: temperature must be above 0, got 0": lambda: log_normalizer(x, x, 5, 0),
+        }
+        for message, call in refused.items():
+            with pytest.raises(ValueError, match=message):
+                call()
 
 
-def test_modules_are_their_functions() -> None:
+def test_modules_equal_their_functions() -> None:
     z0, z1 = pair()
     assert torch.equal(NegativeCosineLoss()(z0, z1), negative_cosine(z0, z1))
     assert torch.equal(BYOLLoss()(z0, z1), byol(z0, z1))

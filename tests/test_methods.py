@@ -1,16 +1,27 @@
-"""Methods of two whole views against a few steps by hand; heads and defaults of all; and mistakes that others made."""
+"""Methods of two whole views against steps by hand; heads and defaults of all methods; known mistakes of others."""
 
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import pytest
 import timm
 import torch
-from helpers.by_hand import average, copies, cosine, follow, found, mean, some, units, without
-from helpers.methods import METHODS, Batch, batches, optimiser_of, tiny, train
+from helpers.by_hand import (
+    all_but,
+    assert_same_losses,
+    average,
+    contrast,
+    copy_modules,
+    cosine,
+    first_batches,
+    mean,
+    units,
+)
+from helpers.methods import METHODS, Batch, batches, make_optimiser, tiny, train
 from torch import Tensor, nn
 
 from lightly_aug.models import (
@@ -36,47 +47,47 @@ from lightly_aug.models import (
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seed_torch() -> None:
     torch.manual_seed(0)
 
 
 class TestMoCoV3:
     @pytest.mark.parametrize(("vit", "temperature"), [(False, 1.0), (True, 0.2)])
-    def test_is_the_paper(self, vit: bool, temperature: float) -> None:
+    def test_equals_steps_by_hand(self, vit: bool, temperature: float) -> None:
         model = MoCoV3(tiny(), vit=vit, hidden=32, dim=8, momentum=0.8).double()
-        f, g, h = copies(model.backbone, model.projector, model.predictor)
-        f_k, g_k = copies(f, g)
+        f, g, h = copy_modules(model.backbone, model.projector, model.predictor)
+        f_k, g_k = copy_modules(f, g)
 
-        def contrast(x: Tensor, y: Tensor) -> Tensor:
+        def direction(x: Tensor, y: Tensor) -> Tensor:
             q, k = h(g(f(x).flatten(1))), g_k(f_k(y).flatten(1)).detach()
-            return 2 * temperature * mean(found(q[i], k[i], without(k, i), temperature) for i in range(len(q)))
+            return 2 * temperature * mean(contrast(q[i], k[i], all_but(k, i), temperature) for i in range(len(q)))
 
         def loss(batch: Batch, progress: float) -> Tensor:
             x0, x1 = batch.views
-            return contrast(x0, x1) + contrast(x1, x0)
+            return direction(x0, x1) + direction(x1, x0)
 
         def after(progress: float) -> None:
             momentum = 1 - (1 + math.cos(math.pi * progress)) * (1 - 0.8) / 2
             average(f_k, f, momentum)
             average(g_k, g, momentum)
 
-        follow(model, some("MoCo v3", 4), [f, g, h], loss, after)
+        assert_same_losses(model, first_batches("MoCo v3", 4), [f, g, h], loss, after)
 
     def test_fixed_parameters_stay(self) -> None:
-        """As the patch projection of a ViT does."""
+        """The patch projection of a ViT is fixed."""
         backbone = tiny()
-        backbone[0].requires_grad_(False)
-        model, first = MoCoV3(backbone, hidden=32, dim=8, momentum=0.5), backbone[0].weight.clone()
-        train(model, optimiser_of(model), batches("MoCo v3"), 2)
-        assert torch.equal(backbone[0].weight, first)
-        assert torch.equal(model.key_encoder.network[0][0].weight, first)
+        weight = backbone.get_parameter("0.weight").requires_grad_(False)
+        model, first = MoCoV3(backbone, hidden=32, dim=8, momentum=0.5), weight.clone()
+        train(model, make_optimiser(model), batches("MoCo v3"), 2)
+        assert torch.equal(weight, first)
+        assert torch.equal(model.key_encoder.network.get_parameter("0.0.weight"), first)
 
 
 class TestBYOL:
-    def test_is_the_paper(self) -> None:
+    def test_equals_steps_by_hand(self) -> None:
         model = BYOL(tiny(), hidden=32, dim=8, momentum=0.7).double()
-        f, g, q = copies(model.backbone, model.projector, model.predictor)
-        f_t, g_t = copies(f, g)
+        f, g, q = copy_modules(model.backbone, model.projector, model.predictor)
+        f_t, g_t = copy_modules(f, g)
 
         def direction(x: Tensor, y: Tensor) -> Tensor:
             p, z = q(g(f(x).flatten(1))), g_t(f_t(y).flatten(1)).detach()
@@ -87,31 +98,31 @@ class TestBYOL:
             return direction(x0, x1) + direction(x1, x0)
 
         def after(progress: float) -> None:
-            before = progress - 1 / 8  # step k of K moves with τ(k / K), k from 0
+            before = progress - 1 / 8  # step k of K uses τ(k / K), k from 0
             tau = 1 - (1 - 0.7) * (math.cos(math.pi * before) + 1) / 2
             average(f_t, f, tau)
             average(g_t, g, tau)
 
-        follow(model, some("BYOL", 4), [f, g, q], loss, after)
+        assert_same_losses(model, first_batches("BYOL", 4), [f, g, q], loss, after)
 
 
 class TestSimSiam:
-    def test_is_the_paper(self) -> None:
+    def test_equals_steps_by_hand(self) -> None:
         model = SimSiam(tiny(), dim=16, bottleneck=8).double()
-        f, g, h = copies(model.backbone, model.projector, model.predictor)
+        f, g, h = copy_modules(model.backbone, model.projector, model.predictor)
 
         def loss(batch: Batch, progress: float) -> Tensor:
             z0, z1 = (g(f(x).flatten(1)) for x in batch.views)
             pairs = [(h(z0), z1.detach()), (h(z1), z0.detach())]
             return mean(-mean(cosine(p[i], z[i]) for i in range(len(p))) for p, z in pairs)
 
-        follow(model, some("SimSiam", 4), [f, g, h], loss)
+        assert_same_losses(model, first_batches("SimSiam", 4), [f, g, h], loss)
 
 
 class TestBarlowTwins:
-    def test_is_the_paper(self) -> None:
+    def test_equals_steps_by_hand(self) -> None:
         model = BarlowTwins(tiny(), dim=8, redundancy=0.3).double()
-        f, g = copies(model.backbone, model.projector)
+        f, g = copy_modules(model.backbone, model.projector)
 
         def standard(column: Tensor) -> Tensor:
             centred = column - column.mean()
@@ -126,21 +137,21 @@ class TestBarlowTwins:
                     value = value + ((1 - c) ** 2 if i == j else 0.3 * c**2)
             return value
 
-        follow(model, some("Barlow Twins", 4), [f, g], loss)
+        assert_same_losses(model, first_batches("Barlow Twins", 4), [f, g], loss)
 
 
 class TestNNCLR:
-    def test_is_the_paper(self) -> None:
-        """N-way; view 0 alone enters the queue, after the loss; at the first step a view is its own neighbour."""
+    def test_equals_steps_by_hand(self) -> None:
+        """N-way; only view 0 enters the queue, after the loss; at the first step a view is its own neighbour."""
         model = NNCLR(tiny(), hidden=32, dim=8, predictor_hidden=16, queue=12, temperature=0.3).double()
-        f, g, h = copies(model.backbone, model.projector, model.predictor)
+        f, g, h = copy_modules(model.backbone, model.projector, model.predictor)
         queue: list[Tensor] = []
 
         def direction(z: Tensor, p: Tensor) -> Tensor:
             terms = []
             for i, row in enumerate(z.detach()):
                 neighbour = max(queue, key=lambda key: cosine(row, key).item()) if queue else row
-                terms.append(found(neighbour, p[i], without(p, i), 0.3))
+                terms.append(contrast(neighbour, p[i], all_but(p, i), 0.3))
             return mean(terms)
 
         def loss(batch: Batch, progress: float) -> Tensor:
@@ -150,9 +161,9 @@ class TestNNCLR:
             del queue[:-12]
             return value
 
-        follow(model, some("NNCLR", 5), [f, g, h], loss)
+        assert_same_losses(model, first_batches("NNCLR", 5), [f, g, h], loss)
 
-    def test_the_neighbour_is_not_the_own_embedding(self) -> None:
+    def test_neighbours_come_from_the_queue(self) -> None:
         model, seen = NNCLR(tiny(), hidden=32, dim=8, predictor_hidden=16, queue=12), list[Tensor]()
         model.loss.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
         for batch in islice(batches("NNCLR"), 2):
@@ -161,8 +172,8 @@ class TestNNCLR:
         assert all(torch.isclose(row, keys[:8]).all(1).any() for x in seen[2:] for row in x)
 
 
-def layers(network: nn.Module) -> str:
-    """Kinds and widths: +b is a bias; BN has γ and β, BNγ only γ, BN- neither."""
+def list_layers(network: nn.Module) -> str:
+    """List kinds and widths of layers: +b is a bias; BN has γ and β, BNγ only γ, BN- neither."""
     words = []
     for m in network.modules():
         if isinstance(m, nn.Linear):
@@ -177,7 +188,7 @@ def layers(network: nn.Module) -> str:
     return " ".join(words)
 
 
-GOLDEN: dict[str, tuple[Callable[[], SSLModel], dict[str, str]]] = {
+GOLDEN: dict[str, tuple[Callable[[], Any], dict[str, str]]] = {
     "SimCLR v1": (lambda: SimCLR(nn.Identity(), width=2048), {"head": "2048-2048 BN ReLU 2048-128 BNγ"}),
     "SimCLR v2": (
         lambda: SimCLR(nn.Identity(), version=2, width=2048),
@@ -224,7 +235,7 @@ GOLDEN: dict[str, tuple[Callable[[], SSLModel], dict[str, str]]] = {
     ),
     "DINO": (
         lambda: DINO(nn.Identity(), width=384),
-        {"head": "384-2048+b GELU 2048-2048+b GELU 2048-256+b"},  # and the last layer, which is none of torch's
+        {"head": "384-2048+b GELU 2048-2048+b GELU 2048-256+b"},  # and a last layer of its own class
     ),
     "PIRL": (
         lambda: PIRL(nn.Identity(), images=10, width=2048),
@@ -259,34 +270,34 @@ class TestHeads:
         build, expected = GOLDEN[method]
         with torch.device("meta"):
             model = build()
-        assert {name: layers(model.get_submodule(name)) for name in expected} == expected
+        assert {name: list_layers(model.get_submodule(name)) for name in expected} == expected
         other = {name for name, _ in model.named_children()} - expected.keys()
         assert other <= {"backbone", "key_encoder", "target", "teacher", "queue", "queues", "loss"}
 
-    def test_copies_end_where_keys_are_made(self) -> None:
+    def test_momentum_encoders_end_in_the_projector(self) -> None:
         with torch.device("meta"):
             models = MoCoV3(nn.Identity(), width=2048), BYOL(nn.Identity(), width=2048)
-        assert layers(models[0].key_encoder) == "2048-4096 BN ReLU 4096-256 BN-"
-        assert layers(models[1].target) == "2048-4096+b BN ReLU 4096-256"
+        assert list_layers(models[0].key_encoder) == "2048-4096 BN ReLU 4096-256 BN-"
+        assert list_layers(models[1].target) == "2048-4096+b BN ReLU 4096-256"
 
     def test_last_layer_of_dino(self) -> None:
         with torch.device("meta"):
             head = DINO(nn.Identity(), width=384).head
         assert {name: tuple(p.shape) for name, p in head[1].named_parameters()} == {"weight": (65536, 256)}
 
-    def test_numbers_of_the_papers(self) -> None:
+    def test_defaults_are_those_of_the_papers(self) -> None:
         with torch.device("meta"):
             models = {name: build() for name, (build, _) in GOLDEN.items()}
 
-        def of(attribute: str) -> dict[str, Any]:
+        def collect(attribute: str) -> dict[str, Any]:
             return {name: getattr(m, attribute) for name, m in models.items() if hasattr(m, attribute)}
 
-        assert {name: len(m) for name, m in of("queue").items()} == {
+        assert {name: len(m) for name, m in collect("queue").items()} == {
             "MoCo v1": 65536, "MoCo v2": 65536, "NNCLR": 98304,
         }  # fmt: skip
         assert [len(m) for m in models["LooC"].queues] == [16384] * 4
         assert not models["SwAV"].queues
-        assert of("momentum") == {
+        assert collect("momentum") == {
             "MoCo v1": 0.999, "MoCo v2": 0.999, "MoCo v3": 0.99, "MoCo v3, ViT": 0.99, "BYOL": 0.996, "DINO": 0.996,
             "PIRL": 0.5, "LooC": 0.999,
         }  # fmt: skip
@@ -305,25 +316,25 @@ class TestHeads:
 EMA = {"MoCo v2": "key_encoder", "MoCo v3": "key_encoder", "BYOL": "target", "DINO": "teacher", "LooC": "key_encoder"}
 
 
-def followed(model: SSLModel) -> dict[str, Tensor]:
-    """What a momentum encoder copies, under the names that it has there."""
+def online_parameters(model: SSLModel) -> dict[str, Tensor]:
+    """Return the parameters that a momentum encoder copies, under their names in the copy."""
     heads = [getattr(model, name) for name in ("head", "projector", "heads") if hasattr(model, name)]
     return dict(nn.Sequential(model.backbone, nn.Flatten(), *heads).named_parameters())
 
 
-def slow(model: SSLModel, name: str) -> nn.Module:
-    network: nn.Module = model.get_submodule(EMA[name]).network
-    return network
+def momentum_network(model: SSLModel, name: str) -> nn.Module:
+    return model.get_submodule(EMA[name] + ".network")
 
 
 class TestMistakesOfOthers:
-    """Those of losses, of the ring and of ranks are in `test_losses*`, `test_memory_bank` and `test_distributed`."""
+    """Mistakes of losses, queues and ranks are in `test_losses*`, `test_memory_bank` and `test_distributed`."""
 
     @pytest.mark.parametrize("name", EMA)
     def test_average_without_biases_and_norms(self, name: str) -> None:
-        model = METHODS[name].model(tiny())  # whose momentum is 0.9
-        own, fast = dict(slow(model, name).named_parameters()), followed(model)
+        model = METHODS[name].model(tiny())  # with momentum 0.9
+        own, fast = dict(momentum_network(model, name).named_parameters()), online_parameters(model)
         assert own.keys() == fast.keys()
+        assert all(torch.equal(own[key], fast[key]) for key in own)
         with torch.no_grad():
             for p in fast.values():
                 p.add_(1)
@@ -333,11 +344,11 @@ class TestMistakesOfOthers:
 
     @pytest.mark.parametrize(("name", "passes"), [*zip(EMA, (1, 2, 2, 1, 4), strict=True)])
     def test_averaged_statistics_and_views_in_one_batch(self, name: str, passes: int) -> None:
-        """Statistics of BatchNorm move by the copy's own passes, one for each view that it sees by itself."""
+        """Statistics of BatchNorm change in the copy's own passes, one for each view that it sees separately."""
         model = METHODS[name].model(tiny())
         batch = next(batches(name))
         batch.loss(model)
-        norm = slow(model, name).get_submodule("0.1")
+        norm = momentum_network(model, name).get_submodule("0.1")
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None
         assert norm.num_batches_tracked == passes
@@ -359,21 +370,21 @@ class TestMistakesOfOthers:
     def test_own_key_among_the_negatives(self, name: str) -> None:
         model, seen = METHODS[name].model(tiny()), list[tuple[Tensor, ...]]()
         model.loss.register_forward_pre_hook(lambda module, args: seen.append(args))
-        train(model, optimiser_of(model), batches(name), 3)
+        train(model, make_optimiser(model), batches(name), 3)
         for _, k, negatives, valid in seen[-(4 if name == "LooC" else 1) :]:
             assert valid.all()
             assert (k @ negatives.T).max() < 1 - 1e-6
 
     def test_validation_enqueues_and_averages(self) -> None:
         model, data = MoCo(tiny(), dim=8, queue=12, momentum=0.5), batches("MoCo v2")
-        train(model, optimiser_of(model), data, 1)
+        train(model, make_optimiser(model), data, 1)
         keys, first = model.queue.keys.clone(), next(model.key_encoder.parameters()).clone()
         with torch.no_grad():
             next(model.backbone.parameters()).add_(1)
         next(data).loss(model.eval())
         model.after_step(0.5)
         assert torch.equal(model.queue.keys, keys)
-        assert (model.queue.pointer, model.queue.filled) == (8, 8)
+        assert (int(model.queue.pointer), int(model.queue.filled)) == (8, 8)
         assert torch.equal(next(model.key_encoder.parameters()), first)
 
     @pytest.mark.parametrize(
@@ -387,7 +398,7 @@ class TestMistakesOfOthers:
     )
     def test_queue_lost_with_the_checkpoint_or_its_tail_when_it_wraps(self, name: str, banks: list[str]) -> None:
         model = METHODS[name].model(tiny())  # 3 batches of 8 into a queue of 12
-        train(model, optimiser_of(model), batches(name), 3)
+        train(model, make_optimiser(model), batches(name), 3)
         state = model.state_dict()
         assert {key for key in state if "queue" in key} == {
             f"{bank}.{part}" for bank in banks for part in ("keys", "pointer", "filled")
@@ -402,29 +413,32 @@ class TestMistakesOfOthers:
 
     @pytest.mark.parametrize(("name", "factor"), [("NNCLR", 1), ("MoCo v3", 4)])
     def test_views_of_one_side_among_the_negatives(self, name: str, factor: float) -> None:
-        """All images alike: an N-way choice costs ln N, where one among 2N - 1 would cost more."""
+        """With identical images an N-way choice costs ln N; one among 2N - 1 would cost more."""
         x = torch.rand(1, 3, 16, 16).repeat(8, 1, 1, 1)
         loss = METHODS[name].model(tiny())([x, x])
         assert loss.item() == pytest.approx(factor * math.log(8), abs=1e-4)
 
     @pytest.mark.parametrize("temperature", [0.2, 0.7])
     def test_factor_or_temperature_dropped(self, temperature: float) -> None:
-        model, batch = METHODS["MoCo v3"].model(tiny(), temperature=temperature).double(), some("MoCo v3", 1)[0]
+        model, batch = (
+            METHODS["MoCo v3"].model(tiny(), temperature=temperature).double(),
+            first_batches("MoCo v3", 1)[0],
+        )
         q = [model.predictor(model.projector(model.embed(x))) for x in batch.views]
         k = [model.key_encoder(x) for x in batch.views]
         terms = [
-            found(q[a][i], k[1 - a][i], without(k[1 - a], i), temperature).item() for a in (0, 1) for i in range(8)
+            contrast(q[a][i], k[1 - a][i], all_but(k[1 - a], i), temperature).item() for a in (0, 1) for i in range(8)
         ]
         assert batch.loss(model).item() == pytest.approx(2 * temperature * sum(terms) / 8, abs=1e-9)
 
     def test_prototypes_with_a_bias_or_stuck(self) -> None:
-        """Ten clusters: the loss leaves ln K, where all prototypes are as likely, and scores are cosines."""
+        """With ten clusters the loss falls below ln K, the loss of equally likely prototypes; scores are cosines."""
         torch.manual_seed(0)
         backbone = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.ReLU())
         model, seen = SwaV(backbone, width=16, hidden=32, dim=8, prototypes=10), list[Tensor]()
         assert "prototypes.bias" not in model.state_dict()
         model.loss.register_forward_pre_hook(lambda module, args: seen.extend(args[0]))
-        optimiser, clusters = optimiser_of(model, lr=0.1), torch.randn(10, 3, 4, 4)
+        optimiser, clusters = make_optimiser(model, lr=0.1), torch.randn(10, 3, 4, 4)
         for _ in range(50):
             x = clusters[torch.randint(10, (32,))]
             views = [x + 0.1 * torch.randn_like(x) for _ in range(2)]
@@ -437,20 +451,20 @@ class TestMistakesOfOthers:
         assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["projector.6.bias"]
         assert not [*model.projector[-1].parameters()]
 
-    def test_spread_of_the_head_of_dino(self) -> None:
+    def test_initialisation_of_the_head_of_dino(self) -> None:
         head = DINO(nn.Identity(), width=256, hidden=256, dim=16).head[0]
-        for m in head:
+        for m in head.children():
             if isinstance(m, nn.Linear):
                 assert m.weight.std().item() == pytest.approx(0.02, rel=0.05)
                 assert not m.bias.any()
 
     def test_the_wrong_last_layer_frozen(self) -> None:
         model, data = METHODS["DINO"].model(tiny(), frozen_until=0.5), batches("DINO")
-        optimiser = optimiser_of(model)
+        optimiser = make_optimiser(model)
         for step in range(4):
             loss = next(data).loss(model)
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             untouched = {name for name, p in model.named_parameters() if p.requires_grad and p.grad is None}
             assert untouched == ({"head.1.weight"} if step < 2 else set())
             optimiser.step()
@@ -458,27 +472,27 @@ class TestMistakesOfOthers:
 
     @pytest.mark.parametrize("name", EMA)
     def test_average_per_batch_where_batches_accumulate(self, name: str) -> None:
-        """The copy moves once per step of the optimiser; centre and queues belong to the batch and move with each."""
-        model, data, before = METHODS[name].model(tiny()), batches(name), list[Tensor]()
-        optimiser = optimiser_of(model)
+        """The copy changes once per step of the optimiser, centre and queues with every batch."""
+        model, data = METHODS[name].model(tiny()), batches(name)
+        optimiser, copy = make_optimiser(model), momentum_network(model, name)
         for _ in range(2):
-            state = [p.clone() for p in slow(model, name).parameters()]
+            state = [p.clone() for p in copy.parameters()]
             for _ in range(3):
-                (next(data).loss(model) / 3).backward()
-                assert all(map(torch.equal, state, slow(model, name).parameters()))
+                torch.autograd.backward(next(data).loss(model) / 3)
+                assert all(map(torch.equal, state, copy.parameters()))
             optimiser.step()
             model.after_step(0.0)
-            before = [0.9 * p + 0.1 * q for p, q in zip(state, followed(model).values(), strict=True)]
-            torch.testing.assert_close(list(slow(model, name).parameters()), before)
+            expected = [0.9 * p + 0.1 * q for p, q in zip(state, online_parameters(model).values(), strict=True)]
+            torch.testing.assert_close(list(copy.parameters()), expected)
             optimiser.zero_grad()
         for bank in (m for key, m in model.named_modules() if key.startswith("queue") and hasattr(m, "filled")):
             assert bank.pointer == 2 * 3 * 8 % 12
 
     @pytest.mark.parametrize("name", EMA)
-    def test_student_and_teacher_aliased(self, name: str) -> None:
+    def test_momentum_network_shares_memory(self, name: str) -> None:
         model = METHODS[name].model(tiny())
         fast = {t.data_ptr() for key, t in model.state_dict().items() if not key.startswith(EMA[name])}
-        assert not fast & {t.data_ptr() for t in slow(model, name).state_dict().values()}
+        assert not fast & {t.data_ptr() for t in momentum_network(model, name).state_dict().values()}
 
     def test_beta_in_the_last_norm(self) -> None:
         state = SimCLR(tiny(), dim=8).state_dict()
@@ -508,7 +522,7 @@ def network() -> Any:
 
 class TestViTOfMoCoV3:
     def test_positions(self, network: Any) -> None:
-        """A quarter of the 192 dimensions each: sine and cosine down the column, then along the row."""
+        """A quarter of the 192 dimensions each: sine and cosine of the row, then of the column."""
         positions = network.pos_embed[0]
         assert positions.shape == (1 + 2 * 3, 192)
         assert not positions[0].any()
@@ -519,12 +533,12 @@ class TestViTOfMoCoV3:
                     waves = math.sin(row * f), math.cos(row * f), math.sin(column * f), math.cos(column * f)
                     assert positions[1 + 3 * row + column, i::48].tolist() == pytest.approx(waves, abs=1e-6)
 
-    def test_what_is_fixed(self, network: Any) -> None:
+    def test_fixed_parameters(self, network: Any) -> None:
         fixed = [name for name, p in network.named_parameters() if not p.requires_grad]
         assert sorted(fixed) == ["patch_embed.proj.bias", "patch_embed.proj.weight", "pos_embed"]
 
-    def test_first_weights(self, network: Any) -> None:
-        """Xavier's bound √(6 / (inputs + outputs)); queries, keys and values have it each by itself."""
+    def test_initial_weights(self, network: Any) -> None:
+        """Xavier's bound √(6 / (inputs + outputs)), separately for queries, keys and values."""
         attention, hidden = network.blocks[0].attn, network.blocks[0].mlp
         for weight, bound in (
             (attention.qkv.weight, math.sqrt(6 / (192 + 192))),
@@ -540,11 +554,12 @@ class TestViTOfMoCoV3:
 
     def test_heads_and_sizes(self, network: Any) -> None:
         assert network(torch.rand(2, 3, 64, 32)).shape == (2, 192)
-        small = vit("vit_small_patch16_224", moco_v3=True, num_heads=12, depth=1)
+        small: Any = vit("vit_small_patch16_224", moco_v3=True, num_heads=12, depth=1)
         assert (small.blocks[0].attn.num_heads, small.embed_dim) == (12, 384)
-        assert vit("vit_small_patch16_224", depth=1).blocks[0].attn.num_heads == 6
+        small = vit("vit_small_patch16_224", depth=1)
+        assert small.blocks[0].attn.num_heads == 6
 
-    def test_others_are_timm_s(self) -> None:
+    def test_without_moco_v3_the_weights_are_those_of_timm(self) -> None:
         torch.manual_seed(0)
         network = vit("vit_tiny_patch16_224", depth=1, img_size=32)
         torch.manual_seed(0)
@@ -555,14 +570,14 @@ class TestViTOfMoCoV3:
 
 class TestParts:
     def test_bias_of_the_last_layer_alone(self) -> None:
-        assert layers(mlp(4, 6, 5, bias=False, last_bias=True)) == "4-6 BN ReLU 6-5+b"
-        assert layers(mlp(4, 6, 5, last_bias=False)) == "4-6+b BN ReLU 6-5"
-        assert layers(mlp(4, 5, last_bias=False)) == "4-5"
+        assert list_layers(mlp(4, 6, 5, bias=False, last_bias=True)) == "4-6 BN ReLU 6-5+b"
+        assert list_layers(mlp(4, 6, 5, last_bias=False)) == "4-6+b BN ReLU 6-5"
+        assert list_layers(mlp(4, 5, last_bias=False)) == "4-5"
 
     def test_activation(self) -> None:
-        assert layers(mlp(4, 6, 5, activation=nn.GELU)) == "4-6+b BN GELU 6-5+b"
+        assert list_layers(mlp(4, 6, 5, activation=nn.GELU)) == "4-6+b BN GELU 6-5+b"
 
-    def test_layer_norm_knows_one_image(self) -> None:
+    def test_layer_norm_sees_one_image(self) -> None:
         network = resnet("resnet10", norm="layer", stem="cifar")
         x, other = torch.rand(2, 3, 3, 16, 16)
         features = network(x)
@@ -573,31 +588,37 @@ class TestParts:
         assert not torch.allclose(batch_norm(torch.cat([other, x]))[3:], batch_norm(x), atol=1e-3)
 
     def test_norm_errors(self) -> None:
-        with pytest.raises(ValueError, match="norm is 'instance', it must be 'batch' or 'layer'"):
-            resnet(norm="instance")
-        with pytest.raises(ValueError, match="no weights for resnet18 with the imagenet stem and layer norm"):
+        with pytest.raises(ValueError, match="resnet: norm must be one of 'batch', 'layer', got 'instance'"):
+            resnet(norm="instance")  # type: ignore[arg-type]
+        with pytest.raises(
+            ValueError, match="weights must be None for resnet18 with imagenet stem and layer norm, got"
+        ):
             resnet(norm="layer", weights="DEFAULT")
 
 
-NONSENSE: list[tuple[str, Callable[[], object], str]] = [
-    ("queue", lambda: NNCLR(tiny(), queue=0), "MemoryBank(size=0, dim=256): both must be at least 1"),
-    ("hidden", lambda: BYOL(tiny(), hidden=0), "mlp(16, 0, 256): give the width"),
-    ("temperature", lambda: MoCoV3(tiny(), temperature=-1), "temperature is -1, it must be above 0"),
-    ("momentum", lambda: BYOL(tiny(), momentum=1.1), "momentum is 1.1, it must lie in [0, 1]"),
-    ("redundancy", lambda: BarlowTwins(tiny(), redundancy=-1), "redundancy is -1, it must be at least 0"),
-    ("bottleneck", lambda: SimSiam(tiny(), bottleneck=0), "mlp(2048, 0, 2048): give the width"),
+INVALID: list[tuple[str, Callable[[], object], str]] = [
+    ("queue", lambda: NNCLR(tiny(), queue=0), "MemoryBank: size and dim must be at least 1, got 0 and 256"),
+    ("hidden", lambda: BYOL(tiny(), hidden=0), "hidden layers and output, each at least 1, got (16, 0, 256)"),
+    ("temperature", lambda: MoCoV3(tiny(), temperature=-1), "InfoNCELoss: temperature must be above 0, got -1"),
+    ("momentum", lambda: BYOL(tiny(), momentum=1.1), "BYOL: momentum must lie in [0, 1], got 1.1"),
+    ("redundancy", lambda: BarlowTwins(tiny(), redundancy=-1), "redundancy must be at least 0, got -1"),
+    (
+        "bottleneck",
+        lambda: SimSiam(tiny(), bottleneck=0),
+        "hidden layers and output, each at least 1, got (2048, 0, 2048)",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("build", "message"), [row[1:] for row in NONSENSE], ids=[row[0] for row in NONSENSE])
-def test_nonsense_is_refused(build: Callable[[], object], message: str) -> None:
+@pytest.mark.parametrize(("build", "message"), [row[1:] for row in INVALID], ids=[row[0] for row in INVALID])
+def test_invalid_arguments_are_refused(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         build()
 
 
 class TestRefusals:
     def test_progress_is_a_share(self) -> None:
-        with pytest.raises(ValueError, match=r"progress is 100, it must lie in \[0, 1\]: give the share"):
+        with pytest.raises(ValueError, match=r"SimSiam: progress must lie in \[0, 1\], got 100: give the share"):
             SimSiam(tiny(), dim=16, bottleneck=8).after_step(100)
 
     @pytest.mark.parametrize(
@@ -606,20 +627,20 @@ class TestRefusals:
     )
     def test_shares(self, build: Callable[..., SSLModel], argument: str) -> None:
         needed = {"images": 4} if build is PIRL else {}
-        with pytest.raises(ValueError, match=rf"{argument} is -1, it must lie in \[0, 1\]"):
+        with pytest.raises(ValueError, match=rf"{build.__name__}: {argument} must lie in \[0, 1\], got -1"):
             build(tiny(), **{argument: -1}, **needed)
 
     def test_labels_beyond_the_classes(self) -> None:
         batch = next(batches("PAWS"))
-        with pytest.raises(ValueError, match="targets go up to 5, with classes=2 to 1 at most"):
-            batch._replace(targets=torch.full((8,), 5)).loss(METHODS["PAWS"].model(tiny()))
+        with pytest.raises(ValueError, match="PAWS: targets must be below classes=2, got 5"):
+            replace(batch, targets=torch.full((8,), 5)).loss(METHODS["PAWS"].model(tiny()))
 
     def test_sizes_that_the_backbone_does_not_take(self) -> None:
-        with pytest.raises(ValueError, match="the backbone does not take views of size=8, give their size"):
+        with pytest.raises(ValueError, match="AMDIM: size must be that of the views, got 8: feature_width: "):
             AMDIM(nn.Sequential(nn.Conv2d(3, 4, 9), nn.AdaptiveAvgPool2d(1)), maps=("0", "0"), size=8)
 
     def test_vit(self) -> None:
-        with pytest.raises(ValueError, match=r"vit\('resnet50'\): give a vit_\* of timm"):
+        with pytest.raises(ValueError, match=r"vit: name must be a vit_\* of timm, .* got 'resnet50'"):
             vit("resnet50")
-        with pytest.raises(ValueError, match="leave pretrained=True out"):
+        with pytest.raises(ValueError, match=r"vit: pretrained must be False with moco_v3=True, .* got True"):
             vit(moco_v3=True, pretrained=True)

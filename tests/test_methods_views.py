@@ -1,68 +1,71 @@
-"""Methods of many views, or of parts of views, against a few steps by hand; each with what it refuses."""
+"""Methods of many views, or of parts of views, against steps by hand; and the errors of each."""
 
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from helpers.by_hand import average, copies, cosine, follow, found, mean, some, units
-from helpers.methods import METHODS, Batch, batches, optimiser_of, tiny, train
+from helpers.by_hand import assert_same_losses, average, contrast, copy_modules, cosine, first_batches, mean, units
+from helpers.methods import METHODS, Batch, batches, make_optimiser, tiny, train
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth  # type: ignore[import-untyped]
 
 from lightly_aug.models import AMDIM, CPC, DINO, PAWS, PIRL, LooC, SwaV, amdim_encoder
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seed_torch() -> None:
     torch.manual_seed(0)
 
 
-def rows(matrix: Sequence[Tensor]) -> Tensor:
+def stack_rows(matrix: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(matrix))
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    return rows([row / (row @ row).sqrt() for row in x])
+def normalise_rows(x: Tensor) -> Tensor:
+    return stack_rows([row / (row @ row).sqrt() for row in x])
 
 
-def by_size(f: nn.Module, views: Sequence[Tensor]) -> Tensor:
-    """Features of two large and two small views, each size as one batch."""
+def embed_by_size(f: nn.Module, views: Sequence[Tensor]) -> Tensor:
+    """Compute features of two large and two small views, each size as one batch."""
     return torch.cat([f(torch.cat(list(views[:2]))), f(torch.cat(list(views[2:])))]).flatten(1)
 
 
-def assert_refused(build: Callable[[], object], message: str) -> None:
+def assert_refused(message: str, call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        build()
+        call(*args, **kwargs)
 
 
 class TestSwaV:
     @staticmethod
     def assign(scores: Tensor, epsilon: float) -> Tensor:
-        """Three rounds of scaling the columns, then the rows, to one sum."""
+        """Scale the columns, then the rows, to one sum, three times."""
         q = (scores / epsilon).exp()
         for _ in range(3):
             q = torch.stack([column / column.sum() for column in q.T], dim=1)
-            q = rows([row / row.sum() for row in q])
+            q = stack_rows([row / row.sum() for row in q])
         return q
 
     @pytest.mark.parametrize(("queue", "start"), [(0, 0.0), (12, 0.0), (12, 0.25)])
-    def test_is_the_paper(self, queue: int, start: float) -> None:
-        """Batches of 8: a queue of 12 is full two steps after it began, at step 0 or step 2 of 8."""
+    def test_equals_steps_by_hand(self, queue: int, start: float) -> None:
+        """With batches of 8, a queue of 12 is full two steps after its start at step 0 or step 2 of 8."""
         model = SwaV(tiny(), hidden=32, dim=8, prototypes=10, epsilon=0.2, queue=queue, queue_from=start).double()
-        f, g, c = copies(model.backbone, model.projector, model.prototypes)
+        f, g, c = copy_modules(model.backbone, model.projector, model.prototypes)
         queues: list[list[Tensor]] = [[], []]
         used = []
 
         def loss(batch: Batch, progress: float) -> Tensor:
-            z = unit_rows(g(by_size(f, batch.views))).chunk(4)
-            scores = [rows([rows([row @ w for w in c.weight]) for row in view]) for view in z]
+            z = normalise_rows(g(embed_by_size(f, batch.views))).chunk(4)
+            scores = [stack_rows([stack_rows([row @ w for w in c.weight]) for row in view]) for view in z]
             terms = []
             for a in (0, 1):
                 together = scores[a].detach()
                 if queue and len(queues[a]) == queue:
-                    together = torch.cat([together, rows(queues[a]) @ c.weight.detach().T])
+                    together = torch.cat([together, stack_rows(queues[a]) @ c.weight.detach().T])
                     used.append(progress)
                 q = self.assign(together, 0.2)[:8]
                 for v in range(4):
@@ -73,16 +76,16 @@ class TestSwaV:
             return mean(terms)
 
         def after(progress: float) -> None:
-            c.weight.data = unit_rows(c.weight.data)
+            c.weight.data = normalise_rows(c.weight.data)
 
-        follow(model, some("SwAV", 6), [f, g, c], loss, after)
+        assert_same_losses(model, first_batches("SwAV", 6), [f, g, c], loss, after)
         first = {0: 8, 12: 4 if start else 2}[queue]
         assert used == [step / 8 for step in range(first, 6) for _ in range(2)]
 
-    def test_newest_rows_are_this_batch(self) -> None:
-        """Of its own view each queue, and not of the other."""
-        model, batch = METHODS["SwAV"].model(tiny()).eval().double(), some("SwAV", 1)[0]
-        z = [unit_rows(model.projector(model.embed(x))).detach() for x in batch.views[:2]]
+    def test_queues_take_this_batch(self) -> None:
+        """Each queue takes its own view, not the other."""
+        model, batch = METHODS["SwAV"].model(tiny()).eval().double(), first_batches("SwAV", 1)[0]
+        z = [normalise_rows(model.projector(model.embed(x))).detach() for x in batch.views[:2]]
         for bank in model.queues:
             bank.train()
         batch.loss(model)
@@ -92,10 +95,10 @@ class TestSwaV:
 
     def test_frozen_prototypes(self) -> None:
         model, data = METHODS["SwAV"].model(tiny(), frozen_until=0.5), batches("SwAV")
-        optimiser, weight = optimiser_of(model), model.prototypes.weight
+        optimiser, weight = make_optimiser(model), model.prototypes.weight
         start = weight.clone()
         for step in range(4):
-            next(data).loss(model).backward()
+            torch.autograd.backward(next(data).loss(model))
             assert (weight.grad is None) == (step < 2)
             optimiser.step()
             optimiser.zero_grad()
@@ -105,21 +108,22 @@ class TestSwaV:
     def test_prototypes_have_unit_length(self) -> None:
         model = METHODS["SwAV"].model(tiny())
         for steps in (0, 3):
-            train(model, optimiser_of(model, lr=1), batches("SwAV"), steps)
+            train(model, make_optimiser(model, lr=1), batches("SwAV"), steps)
             torch.testing.assert_close(model.prototypes.weight.norm(dim=1), torch.ones(10))
 
     def test_errors(self) -> None:
-        assert_refused(lambda: SwaV(tiny(), prototypes=0), "prototypes is 0, it must be at least 1")
-        assert_refused(lambda: SwaV(tiny(), epsilon=0), "epsilon is 0, it must be above 0")
-        assert_refused(lambda: SwaV(tiny(), queue=-1), "MemoryBank(size=-1, dim=128): both must be at least 1")
+        assert_refused("SwaV: prototypes must be an integer >= 1, got 0", SwaV, tiny(), prototypes=0)
+        assert_refused("SwaVLoss: epsilon must be above 0, got 0", SwaV, tiny(), epsilon=0)
+        assert_refused("MemoryBank: size and dim must be at least 1, got -1 and 128", SwaV, tiny(), queue=-1)
         model, x = METHODS["SwAV"].model(tiny()), torch.rand(4, 3, 16, 16)
-        assert_refused(lambda: model([x]), "this method takes at least 2 views, got 1: (4, 3, 16, 16)")
-        assert_refused(lambda: model([x, x[..., 2:]]), "the first 2 of one shape, got 2")
+        assert_refused("SwaV: views must be at least 2, got 1: (4, 3, 16, 16)", model, [x])
+        asked = "SwaV: views must be at least 2 of the same images, the first 2 of one shape, got 2: "
+        assert_refused(asked, model, [x, x[..., 2:]])
 
 
 class TestDINO:
-    def test_is_the_paper(self) -> None:
-        """The last layer stays for 2 steps of 8, the teacher's temperature moves for 4; the centre is one step old."""
+    def test_equals_steps_by_hand(self) -> None:
+        """The last layer is frozen for 2 steps of 8, the temperature warms up for 4; the centre is one step old."""
         options: dict[str, Any] = {
             "teacher_temperature": (0.04, 0.2),
             "warmup": 0.5,
@@ -127,16 +131,16 @@ class TestDINO:
             "momentum": 0.8,
         }
         model = DINO(tiny(), hidden=32, bottleneck=8, dim=16, **options).double()
-        f, g, last = copies(model.backbone, *model.head)
-        f_t, g_t, last_t = copies(f, g, last)
+        f, g, last = copy_modules(model.backbone, *model.head)
+        f_t, g_t, last_t = copy_modules(f, g, last)
         center = torch.zeros(16, dtype=torch.float64)
 
         def outputs(network: nn.Module, weight: Tensor, features: Tensor) -> tuple[Tensor, ...]:
-            return rows([rows([cosine(x, w) for w in weight]) for x in network(features)]).split(8)
+            return torch.split(stack_rows([stack_rows([cosine(x, w) for w in weight]) for x in network(features)]), 8)
 
         def loss(batch: Batch, progress: float) -> Tensor:
             nonlocal center
-            student = outputs(g, last.weight, by_size(f, batch.views))
+            student = outputs(g, last.weight, embed_by_size(f, batch.views))
             teacher = outputs(g_t, last_t.weight, f_t(torch.cat(batch.views[:2])).flatten(1))
             sharp = 0.04 + (0.2 - 0.04) * min(1, progress / 0.5)
             terms = []
@@ -154,12 +158,12 @@ class TestDINO:
                 last.weight.grad = None
 
         def after(progress: float) -> None:
-            before = progress - 1 / 8  # step k of K moves with the momentum of k / K, k from 0
+            before = progress - 1 / 8  # step k of K uses the momentum of k / K, k from 0
             momentum = 1 - (1 - 0.8) * (math.cos(math.pi * before) + 1) / 2
             for slow, fast in ((f_t, f), (g_t, g), (last_t, last)):
                 average(slow, fast, momentum)
 
-        follow(model, some("DINO", 6), [f, g, last], loss, after, edit)
+        assert_same_losses(model, first_batches("DINO", 6), [f, g, last], loss, after, edit)
 
     def test_without_warm_up_the_temperature_is_the_last(self) -> None:
         def loss(**options: Any) -> float:
@@ -179,32 +183,28 @@ class TestDINO:
             batch.loss(model)
             torch.testing.assert_close(model.loss.center, share * teacher)
 
-    def test_depth_of_the_teacher_is_not_stochastic(self) -> None:
-        from timm.layers import DropPath
-        from torchvision.ops import StochasticDepth
-
-        backbone = nn.Sequential(DropPath(0.3), StochasticDepth(0.4, "row"), nn.Dropout(0.2), tiny())
-        teacher = DINO(backbone, hidden=32, bottleneck=8, dim=16).teacher.network[0]
+    def test_teacher_has_no_stochastic_depth(self) -> None:
+        backbone: Any = nn.Sequential(DropPath(0.3), StochasticDepth(0.4, "row"), nn.Dropout(0.2), tiny())
+        teacher: Any = DINO(backbone, hidden=32, bottleneck=8, dim=16).teacher.network.get_submodule("0")
         assert (backbone[0].drop_prob, backbone[1].p, backbone[2].p) == (0.3, 0.4, 0.2)
         assert (teacher[0].drop_prob, teacher[1].p, teacher[2].p) == (0, 0, 0.2)
 
     def test_errors(self) -> None:
-        assert_refused(
-            lambda: DINO(tiny(), teacher_temperature=(0.04, 0)), "teacher_temperature is (0.04, 0), both must"
-        )
-        assert_refused(lambda: DINO(tiny(), dim=0), "dim is 0, it must be at least 1")
-        assert_refused(lambda: DINO(tiny(), momentum=-0.1), "momentum is -0.1, it must lie in [0, 1]")
+        asked = "DINO: teacher_temperature must be two values above 0, got (0.04, 0)"
+        assert_refused(asked, DINO, tiny(), teacher_temperature=(0.04, 0))
+        assert_refused("DINO: dim must be an integer >= 1, got 0", DINO, tiny(), dim=0)
+        assert_refused("DINO: momentum must lie in [0, 1], got -0.1", DINO, tiny(), momentum=-0.1)
         x = torch.rand(4, 3, 16, 16)
-        assert_refused(lambda: METHODS["DINO"].model(tiny())([x]), "at least 2 views, got 1")
+        assert_refused("DINO: views must be at least 2, got 1", METHODS["DINO"].model(tiny()), [x])
 
 
 class TestPIRL:
     @pytest.mark.parametrize("kind", ["nce", "info_nce"])
-    def test_is_the_paper(self, kind: Any) -> None:
-        """The first batch comes twice: the second time its entries have moved."""
+    def test_equals_steps_by_hand(self, kind: Any) -> None:
+        """The first batch comes twice; the second time its entries have changed."""
         options = {"negatives": 20, "momentum": 0.7, "weight": 0.3, "temperature": 0.2, "loss": kind}
         model = PIRL(tiny(), images=32, patches=4, dim=8, **options).double()
-        f, image, patch, jigsaw = copies(model.backbone, model.image_head, model.patch_head, model.jigsaw_head)
+        f, image, patch, jigsaw = copy_modules(model.backbone, model.image_head, model.patch_head, model.jigsaw_head)
         memory = list(model.memory.clone())
         torch.testing.assert_close(torch.stack([m @ m for m in memory]), torch.ones(32, dtype=torch.float64))
         log_z: list[float] = []
@@ -219,7 +219,7 @@ class TestPIRL:
         def loss(batch: Batch, progress: float) -> Tensor:
             v = image(f(batch.views[0]).flatten(1))
             parts = patch(f(torch.cat(batch.views[1:])).flatten(1)).split(8)
-            w = rows([jigsaw(torch.cat([part[i] for part in parts])) for i in range(8)])
+            w = stack_rows([jigsaw(torch.cat([part[i] for part in parts])) for i in range(8)])
             others = [memory[j] for j in torch.randint(32, (20,)).tolist()]
             if not log_z:
                 exponentials = [(cosine(x, m) / 0.2).exp().item() for x in w for m in others]
@@ -228,18 +228,18 @@ class TestPIRL:
             for i, place in enumerate(batch.index.tolist()):
                 for weight, query in ((0.3, w[i]), (0.7, v[i])):
                     key = memory[place]
-                    term = nce(query, key, others) if kind == "nce" else found(query, key, others, 0.2)
+                    term = nce(query, key, others) if kind == "nce" else contrast(query, key, others, 0.2)
                     terms.append(weight * term)
             for place, own in zip(batch.index.tolist(), units(v), strict=True):
                 memory[place] = units(0.7 * memory[place] + 0.3 * own[None])[0]
             return torch.stack(terms).sum() / 8
 
-        first, second = some("PIRL", 2)
-        follow(model, [first, first, second], [f, image, patch, jigsaw], loss)
-        torch.testing.assert_close(model.memory, rows(memory))
+        first, second = first_batches("PIRL", 2)
+        assert_same_losses(model, [first, first, second], [f, image, patch, jigsaw], loss)
+        torch.testing.assert_close(model.memory, stack_rows(memory))
 
     def test_only_entries_of_the_batch_move(self) -> None:
-        model, batch = METHODS["PIRL"].model(tiny()), next(batches("PIRL"))._replace(index=torch.arange(3, 19, 2))
+        model, batch = METHODS["PIRL"].model(tiny()), replace(next(batches("PIRL")), index=torch.arange(3, 19, 2))
         before = model.memory.clone()
         batch.loss(model)
         moved = (model.memory != before).any(1).nonzero()[:, 0]
@@ -250,43 +250,43 @@ class TestPIRL:
 
         def loss(order: list[int]) -> Tensor:
             torch.manual_seed(0)
-            return batch._replace(views=[batch.views[i] for i in order]).loss(model)
+            return replace(batch, views=[batch.views[i] for i in order]).loss(model)
 
         assert loss([0, 1, 2, 3, 4]) == loss([0, 1, 2, 3, 4])
         assert (loss([0, 2, 1, 3, 4]) - loss([0, 1, 2, 3, 4])).abs() > 1e-5
 
     def test_errors(self) -> None:
         build = METHODS["PIRL"].model
-        assert_refused(lambda: build(tiny(), loss="x"), "loss is 'x', it must be 'nce' or 'info_nce'")
+        assert_refused("PIRL: loss must be one of 'nce', 'info_nce', got 'x'", build, tiny(), loss="x")
         for name in ("images", "patches", "dim", "negatives"):
-            assert_refused(lambda name=name: build(tiny(), **{name: 0}), f"{name} is 0, it must be at least 1")
-        assert_refused(lambda: build(tiny(), weight=1.1), "weight is 1.1, it must lie in [0, 1]")
-        assert_refused(lambda: build(tiny(), momentum=-1), "momentum is -1, it must lie in [0, 1]")
+            assert_refused(f"PIRL: {name} must be an integer >= 1, got 0", build, tiny(), **{name: 0})
+        assert_refused("PIRL: weight must lie in [0, 1], got 1.1", build, tiny(), weight=1.1)
+        assert_refused("PIRL: momentum must lie in [0, 1], got -1", build, tiny(), momentum=-1)
         model, batch = build(tiny()), next(batches("PIRL"))
-        asked = "PIRL remembers every image by its index, 8 are needed, got "
-        assert_refused(lambda: model(batch.views), asked + "none: wrap the dataset in Indexed")
-        assert_refused(lambda: model(batch.views, index=batch.index[:5]), asked + "index of shape (5,)")
-        assert_refused(lambda: model(batch.views[:4], index=batch.index), "this method takes 5 views, got 4")
-        asked = "index goes from 25 to 32, the memory holds images=32: give the length of the dataset"
-        assert_refused(lambda: model(batch.views, index=torch.arange(25, 33)), asked)
+        asked = "PIRL: index must be the place in the dataset of each of 8 images, got "
+        assert_refused(asked + "None: wrap the dataset in Indexed", model, batch.views)
+        assert_refused(asked + "(5,)", model, batch.views, index=batch.index[:5])
+        assert_refused("PIRL: views must be 5, got 4", model, batch.views[:4], index=batch.index)
+        asked = "PIRL: index must be below images=32 and not negative, got 25 to 32: set images to the length of the"
+        assert_refused(asked, model, batch.views, index=torch.arange(25, 33))
 
 
 class TestPAWS:
     @pytest.mark.parametrize(("predictor", "support_views"), [(True, 1), (True, 2), (False, 2)])
-    def test_is_the_paper(self, predictor: bool, support_views: int) -> None:
+    def test_equals_steps_by_hand(self, predictor: bool, support_views: int) -> None:
         options: dict[str, Any] = {"predictor": predictor, "support_views": support_views, "smoothing": 0.2}
         model = PAWS(tiny(), classes=3, hidden=32, dim=8, temperature=0.3, sharpening=0.5, **options).double()
-        f, g, h = copies(model.backbone, model.projector, model.predictor)
+        f, g, h = copy_modules(model.backbone, model.projector, model.predictor)
 
         def labels_of(queries: Tensor, supports: Tensor, labels: list[Tensor]) -> Tensor:
-            found = []
+            means = []
             for x in queries:
-                weights = [(cosine(x, s) / 0.3).exp() for s in supports]
-                found.append(sum(w * label for w, label in zip(weights, labels, strict=True)) / sum(weights))
-            return rows(found)
+                weights = torch.stack([(cosine(x, s) / 0.3).exp() for s in supports])
+                means.append((weights[:, None] * stack_rows(labels)).sum(0) / weights.sum())
+            return stack_rows(means)
 
         def sharp(p: Tensor) -> Tensor:
-            return rows([row**2 / (row**2).sum() for row in p])
+            return stack_rows([row**2 / (row**2).sum() for row in p])
 
         def loss(batch: Batch, progress: float) -> Tensor:
             labelled = [i for i, label in enumerate(batch.targets.tolist()) if label >= 0]
@@ -310,14 +310,14 @@ class TestPAWS:
                     target = {0: t[n + i], 1: t[i]}.get(v, (t[i] + t[n + i]) / 2)
                     terms.append(-sum(q * x.log() for q, x in zip(target, p[v * n + i], strict=True) if q >= 1e-4))
             average = sharp(p).mean(0)
-            return mean(terms) + sum(a * a.log() for a in average)
+            return mean(terms) + (average * average.log()).sum()
 
-        data = [batch._replace(targets=batch.targets.roll(i)) for i, batch in enumerate(some("PAWS", 4))]
-        data[1] = data[1]._replace(targets=torch.tensor([2, 1, -1, 0, 2, -1, 0, -1]))
-        follow(model, data, [f, g, h], loss)
+        data = [replace(batch, targets=batch.targets.roll(i)) for i, batch in enumerate(first_batches("PAWS", 4))]
+        data[1] = replace(data[1], targets=torch.tensor([2, 1, -1, 0, 2, -1, 0, -1]))
+        assert_same_losses(model, data, [f, g, h], loss)
 
     def test_order_in_the_batch_does_not_matter(self) -> None:
-        model, batch = METHODS["PAWS"].model(tiny(), support_views=2).double(), some("PAWS", 1)[0]
+        model, batch = METHODS["PAWS"].model(tiny(), support_views=2).double(), first_batches("PAWS", 1)[0]
         loss, order = batch.loss(model), torch.tensor([5, 0, 7, 2, 6, 1, 3, 4])
         shuffled = Batch([x[order] for x in batch.views], batch.targets[order], batch.index)
         torch.testing.assert_close(shuffled.loss(model), loss, rtol=0, atol=1e-10)
@@ -326,22 +326,22 @@ class TestPAWS:
 
     def test_errors(self) -> None:
         build = METHODS["PAWS"].model
-        assert_refused(lambda: build(tiny(), support_views=3), "support_views is 3, it must be 1 or 2")
-        assert_refused(lambda: build(tiny(), classes=0), "classes is 0, it must be at least 1")
-        assert_refused(lambda: build(tiny(), smoothing=2), "smoothing is 2, it must lie in [0, 1]")
-        assert_refused(lambda: build(tiny(), sharpening=0), "sharpening is 0, it must be above 0")
+        assert_refused("PAWS: support_views must be one of 1, 2, got 3", build, tiny(), support_views=3)
+        assert_refused("PAWSLoss: classes must be an integer >= 1, got 0", build, tiny(), classes=0)
+        assert_refused("PAWSLoss: smoothing must lie in [0, 1], got 2", build, tiny(), smoothing=2)
+        assert_refused("PAWSLoss: sharpening must be above 0, got 0", build, tiny(), sharpening=0)
         model, batch = build(tiny()), next(batches("PAWS"))
-        asked = "PAWS needs a label for each of 8 images, -1 where there is none, got "
-        assert_refused(lambda: model(batch.views), asked + "none")
-        assert_refused(lambda: model(batch.views, targets=batch.targets[1:]), asked + "targets of shape (7,)")
+        asked = "PAWS: targets must be a label for each of 8 images, -1 where there is none, got "
+        assert_refused(asked + "None", model, batch.views)
+        assert_refused(asked + "(7,)", model, batch.views, targets=batch.targets[1:])
         for targets, came in ((torch.zeros(8).long(), "8 with and 0 without"), (torch.full((8,), -1), "0 with and 8")):
-            assert_refused(lambda targets=targets: model(batch.views, targets=targets), f"in every batch, got {came}")
+            assert_refused(f"in every batch, got {came}", model, batch.views, targets=targets)
 
 
 class TestAMDIM:
     @staticmethod
     def head(module: nn.Module, x: Tensor) -> Tensor:
-        """At every place the shortcut and a hidden layer, then BatchNorm."""
+        """Add shortcut and hidden layer at every place, then apply BatchNorm."""
 
         def pixels(weight: Tensor, x: Tensor) -> Tensor:
             return torch.einsum("oi,nihw->nohw", weight[:, :, 0, 0], x)
@@ -352,10 +352,10 @@ class TestAMDIM:
         y = y + state["shortcut.bias"][:, None, None]
         return nn.functional.batch_norm(y, None, None, state["norm.weight"], state["norm.bias"], True)
 
-    def test_is_the_paper(self) -> None:
-        """The places of 5→5 are drawn again from the same seed, first those of view 0."""
+    def test_equals_steps_by_hand(self) -> None:
+        """The places of 5→5 are drawn from the same seed as in the model, those of view 0 first."""
         model = AMDIM(tiny(), maps=("4", "2"), size=16, clip=3.0, penalty=0.1).double()
-        f, coarse, fine = copies(model.backbone, *model.heads)
+        f, coarse, fine = copy_modules(model.backbone, *model.heads)
 
         def scale(source: Tensor, target: Tensor) -> Tensor:
             """`source` (n, d), `target` (n, d, h, w)."""
@@ -380,20 +380,20 @@ class TestAMDIM:
             places = torch.randint(9, (2, 6)).tolist()
             terms = []
             for a in (0, 1):
-                local = rows([r5[a][i, :, place // 3, place % 3] for i, place in enumerate(places[a])])
+                local = stack_rows([r5[a][i, :, place // 3, place % 3] for i, place in enumerate(places[a])])
                 b = 1 - a
                 terms.append(scale(r1[a], r5[b]) + scale(r1[a], r7[b]) + scale(local, r5[b]))
             return mean(terms)
 
-        follow(model, some("AMDIM", 3, rows=6), [f, coarse, fine], loss)
+        assert_same_losses(model, first_batches("AMDIM", 3, rows=6), [f, coarse, fine], loss)
 
-    def test_heads_begin_as_nearly_the_map_itself(self) -> None:
+    def test_heads_start_near_the_identity(self) -> None:
         model, x = AMDIM(tiny(), maps=("4", "2"), size=16), torch.randn(64, 16, 3, 3)
         expected = nn.functional.batch_norm(x, None, None, training=True)
         difference = (model.heads[0](x) - expected).abs()
         assert 0.001 < difference.mean() < 0.05
 
-    def test_hooks_are_taken_off(self) -> None:
+    def test_hooks_are_removed(self) -> None:
         backbone = tiny()
         model = AMDIM(backbone, maps=("4", "2"), size=16)
         next(batches("AMDIM")).loss(model)
@@ -401,20 +401,17 @@ class TestAMDIM:
 
     def test_errors(self) -> None:
         build = METHODS["AMDIM"].model
-        assert_refused(
-            lambda: build(tiny(), maps=("7", "2")), "the backbone has no modules ['7'], it has 0, 1, 2, 3, 4, 5"
-        )
-        flat = nn.Sequential(tiny(), nn.Flatten())
-        assert_refused(
-            lambda: build(flat, maps=("1", "0.2")), "module '1' of the backbone gives (2, 16), a map (n, c, h, w)"
-        )
+        asked = "AMDIM: maps must name modules of the backbone (0, 1, 2, 3, 4, 5), got ['7']"
+        assert_refused(asked, build, tiny(), maps=("7", "2"))
+        asked = "AMDIM: maps must name modules that output (n, c, h, w), got "
+        assert_refused(asked + "'1' with (2, 16)", build, nn.Sequential(tiny(), nn.Flatten()), maps=("1", "0.2"))
         unused = tiny()
         unused[5].append = nn.Conv2d(16, 16, 1)
-        assert_refused(lambda: build(unused, maps=("5.append", "2")), "module '5.append' of the backbone gives nothing")
-        assert_refused(lambda: build(tiny(), clip=0), "clip is 0, it must be above 0")
-        assert_refused(lambda: build(tiny(), penalty=-1), "penalty is -1, it must be at least 0")
+        assert_refused(asked + "'5.append' with nothing", build, unused, maps=("5.append", "2"))
+        assert_refused("AMDIMLoss: clip must be above 0, got 0", build, tiny(), clip=0)
+        assert_refused("AMDIMLoss: penalty must be at least 0, got -1", build, tiny(), penalty=-1)
         x = torch.rand(4, 3, 16, 16)
-        assert_refused(lambda: build(tiny())([x, x, x]), "two views of one shape, got 3")
+        assert_refused("AMDIM: views must be two of one shape, got 3", build(tiny()), [x, x, x])
 
     @pytest.mark.parametrize(
         ("size", "sides"),
@@ -425,7 +422,7 @@ class TestAMDIM:
         ],
     )
     def test_encoder(self, size: int, sides: list[int]) -> None:
-        """The official code has one more layer of 7x7, a norm that does nothing unless asked for."""
+        """The official code has one more layer of 7x7, a norm that is off by default."""
         encoder = amdim_encoder(size, width=2, dim=4, depth=2)
         x, seen, named = torch.rand(2, 3, size, size), [], {}
         for name, layer in encoder.named_children():
@@ -449,11 +446,11 @@ class TestAMDIM:
             model = AMDIM(amdim_encoder(size, width=width, dim=dim, depth=depth), size=size)
         assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=1e-3)
 
-    def test_encoder_begins_as_averages(self) -> None:
+    def test_encoder_starts_as_average_pooling(self) -> None:
         encoder = amdim_encoder(32, width=2, dim=4, depth=2)
         x = torch.rand(2, 4, 14, 14)
         expected = nn.functional.pad(nn.functional.avg_pool2d(x, 2, 2), (0, 0, 0, 0, 0, 4))
-        torch.testing.assert_close(encoder.local7(x), expected)
+        torch.testing.assert_close(encoder.get_submodule("local7")(x), expected)
 
     def test_encoder_sees_parts_of_the_image(self) -> None:
         """No feature of 5x5 depends on the whole image."""
@@ -470,15 +467,15 @@ class TestAMDIM:
         assert not gradient[..., :, 32:].any()
 
     def test_encoder_errors(self) -> None:
-        assert_refused(lambda: amdim_encoder(96), "size is 96, AMDIM's encoder is for images of 32, 64 or 128 pixels")
+        assert_refused("amdim_encoder: size must be one of 32, 64, 128, got 96", amdim_encoder, 96)
         for name in ("width", "dim", "depth"):
-            assert_refused(lambda name=name: amdim_encoder(32, **{name: 0}), "all must be at least 1")
+            assert_refused(f"amdim_encoder: {name} must be an integer >= 1, got 0", amdim_encoder, 32, **{name: 0})
 
 
 class TestCPC:
     @staticmethod
     def context(network: nn.Module, grid: list[list[Tensor]]) -> list[list[Tensor]]:
-        """Places `(n, d)`, each from its row and the one above: five layers written place by place."""
+        """Compute places `(n, d)`, each from its row and the one above, by five layers written place by place."""
         side = len(grid)
         for block in list(network.children())[:-1]:
             p = dict(block.named_parameters())
@@ -495,9 +492,8 @@ class TestCPC:
                 ]
                 for row in reduced
             ]
-            following = []
+            following: list[list[Tensor]] = [[] for _ in range(side)]
             for r in range(side):
-                following.append([])
                 for c in range(side):
                     y = p["down.bias"] + layer("down", across[r][c], 1, 0)
                     if r > 0:
@@ -507,13 +503,14 @@ class TestCPC:
         return [[x.clamp(min=0) for x in row] for row in grid]
 
     @pytest.mark.parametrize(("offsets", "directions"), [((1, 2), 4), ((2,), 3), ((1,), 1)])
-    def test_is_the_paper(self, offsets: tuple[int, ...], directions: int) -> None:
-        """Each offset once, each direction the grid a quarter turn on."""
+    def test_equals_steps_by_hand(self, offsets: tuple[int, ...], directions: int) -> None:
+        """Every offset counts once; directions are quarter turns of the grid."""
         options: dict[str, Any] = {"offsets": offsets, "directions": directions}
         model = CPC(tiny(), patch=12, stride=6, grid=3, context=5, blocks=2, dim=4, **options).double()
-        f, context, target, predictors = copies(model.backbone, model.context, model.target, model.predictors)
+        f, context, target, predictors = copy_modules(model.backbone, model.context, model.target, model.predictors)
 
-        def linear(module: nn.Module, x: Tensor) -> Tensor:
+        def linear(module: nn.Conv2d, x: Tensor) -> Tensor:
+            assert module.bias is not None
             return x @ module.weight[:, :, 0, 0].T + module.bias
 
         def loss(batch: Batch, progress: float) -> Tensor:
@@ -535,12 +532,12 @@ class TestCPC:
                                 right = list(targets).index((i, r + k, c))
                                 terms.append(-logits.log_softmax(0)[right])
                     sums.append(mean(terms))
-                grid = [[grid[c][2 - r] for c in range(3)] for r in range(3)]  # against the clock
+                grid = [[grid[c][2 - r] for c in range(3)] for r in range(3)]  # counterclockwise
             return mean(sums)
 
-        follow(model, some("CPC v2", 3, rows=4), [f, context, target, predictors], loss)
+        assert_same_losses(model, first_batches("CPC v2", 3, rows=4), [f, context, target, predictors], loss)
 
-    def test_context_knows_nothing_of_what_is_below(self) -> None:
+    def test_context_does_not_depend_on_rows_below(self) -> None:
         model = METHODS["CPC v2"].model(tiny(), context=8, blocks=5, grid=7)
         x = torch.randn(2, 16, 7, 7)
         context = model.context(x)
@@ -551,7 +548,7 @@ class TestCPC:
             assert torch.equal(changed[:, :, : row + 1], context[:, :, : row + 1])
             assert (changed[:, :, row + 1 :] != context[:, :, row + 1 :]).any(1).all()
 
-    def test_every_offset_once(self) -> None:
+    def test_every_offset_counts_once(self) -> None:
         seen: list[list[int]] = []
         model = METHODS["CPC v2"].model(tiny(), offsets=None, directions=2)
         model.loss.register_forward_pre_hook(lambda module, args: seen.append(sorted(args[0])))
@@ -574,25 +571,26 @@ class TestCPC:
     def test_errors(self) -> None:
         build = METHODS["CPC v2"].model
         for offsets in ((), (0,), (3,), (1, 5)):
-            message = f"offsets are {offsets}, a grid of 3 rows has 1 to 2"
-            assert_refused(lambda offsets=offsets: build(tiny(), offsets=offsets), message)
-        assert_refused(lambda: build(tiny(), grid=2), "offsets are (), a grid of 2 rows has 1 to 1")
+            message = f"CPC: offsets must be from 1 to 2 in a grid of 3 rows, got {offsets}"
+            assert_refused(message, build, tiny(), offsets=offsets)
+        assert_refused("CPC: offsets must be from 1 to 1 in a grid of 2 rows, got ()", build, tiny(), grid=2)
         for directions in (0, 5):
-            message = f"directions is {directions}, it must be 1 to 4"
-            assert_refused(lambda directions=directions: build(tiny(), directions=directions), message)
+            message = f"CPC: directions must be one of 1, 2, 3, 4, got {directions}"
+            assert_refused(message, build, tiny(), directions=directions)
         for name in ("patch", "stride", "context", "blocks", "dim"):
-            assert_refused(lambda name=name: build(tiny(), **{name: 0}), f"{name} is 0, it must be at least 1")
+            assert_refused(f"CPC: {name} must be an integer >= 1, got 0", build, tiny(), **{name: 0})
         model = build(tiny())
-        assert_refused(lambda: model([torch.rand(2, 3, 12, 12)] * 8), "this method takes 9 views, got 8")
-        assert_refused(lambda: model.embed(torch.rand(2, 3, 11, 30)), "images are 11x30, smaller than a patch of 12")
+        assert_refused("CPC: views must be 9, got 8", model, [torch.rand(2, 3, 12, 12)] * 8)
+        message = "CPC: images must be at least as large as a patch of 12, got 11x30"
+        assert_refused(message, model.embed, torch.rand(2, 3, 11, 30))
 
 
 class TestLooC:
-    def test_is_the_paper(self) -> None:
-        """Space 0 seeks k_0, space i k_i among the image's other keys too; queues take k_0 as each space sees it."""
+    def test_equals_steps_by_hand(self) -> None:
+        """Positives are k_0 in space 0, and k_i in space i with the image's other keys as negatives; queues get k_0."""
         model = LooC(tiny(), groups=2, dim=8, queue=12, momentum=0.8, temperature=0.3).double()
-        f, *heads = copies(model.backbone, *model.heads)
-        f_k, *heads_k = copies(f, *heads)
+        f, *heads = copy_modules(model.backbone, *model.heads)
+        f_k, *heads_k = copy_modules(f, *heads)
         queues: list[list[Tensor]] = [[], [], []]
 
         def loss(batch: Batch, progress: float) -> Tensor:
@@ -604,7 +602,7 @@ class TestLooC:
                 keys = [heads_k[space](x).detach() for x in features]
                 for i, row in enumerate(heads[space](query)):
                     own = [keys[j][i] for j in range(3) if j != space] if space else []
-                    terms.append(found(row, keys[space][i], [*queues[space], *own], 0.3))
+                    terms.append(contrast(row, keys[space][i], [*queues[space], *own], 0.3))
                 queues[space] = [*queues[space], *units(keys[0])][-12:]
             return mean(terms)
 
@@ -612,20 +610,21 @@ class TestLooC:
             for slow, fast in zip([f_k, *heads_k], [f, *heads], strict=True):
                 average(slow, fast, 0.8)
 
-        data = [batch._replace(views=batch.views[:4]) for batch in some("LooC", 4)]
-        follow(model, data, [f, *heads], loss, after)
+        data = [replace(batch, views=batch.views[:4]) for batch in first_batches("LooC", 4)]
+        assert_same_losses(model, data, [f, *heads], loss, after)
 
     def test_embed_spaces(self) -> None:
         model, x = METHODS["LooC"].model(tiny()).eval(), torch.rand(3, 3, 16, 16)
         spaces = model.embed_spaces(x)
-        expected = [unit_rows(head(model.embed(x))) for head in model.heads]
+        expected = [normalise_rows(head(model.embed(x))) for head in model.heads]
         torch.testing.assert_close(spaces, torch.cat(expected, dim=1))
         assert spaces.shape == (3, 4 * 8)
 
     def test_errors(self) -> None:
         build = METHODS["LooC"].model
-        assert_refused(lambda: build(tiny(), groups=0), "groups is 0, there must be at least 1 to leave out")
-        assert_refused(lambda: build(tiny(), queue=0), "MemoryBank(size=0, dim=8): both must be at least 1")
+        assert_refused("LooC: groups must be an integer >= 1, got 0", build, tiny(), groups=0)
+        assert_refused("MemoryBank: size and dim must be at least 1, got 0 and 8", build, tiny(), queue=0)
         model, x = build(tiny()), torch.rand(4, 3, 16, 16)
-        assert_refused(lambda: model([x] * 4), "this method takes 5 views, got 4")
-        assert_refused(lambda: model([x, x, x, x, x[..., 1:]]), "the first 5 of one shape")
+        assert_refused("LooC: views must be 5, got 4", model, [x] * 4)
+        asked = "LooC: views must be 5 of the same images, the first 5 of one shape, got 5: "
+        assert_refused(asked, model, [x, x, x, x, x[..., 1:]])

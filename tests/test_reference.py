@@ -41,7 +41,8 @@ from lightly_aug import (
     View,
     Views,
 )
-from lightly_aug.engines import render
+from lightly_aug.engines import Output, render
+from lightly_aug.images import PackedImages
 from lightly_aug.operations import JITTER_ORDERS, Operation
 
 dtypes = st.sampled_from([np.uint8, np.float32])
@@ -541,18 +542,18 @@ def test_matrices_say_where_the_pixels_went(operations: list[Operation], size: t
     if any(isinstance(op, RandomRotation90) for op in operations):
         assume(all(op.size[0] == op.size[1] for op in operations if isinstance(op, RandomResizedCrop | Resize)))
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    image = np.stack([x, y, np.ones_like(x)], axis=-1)  # the third channel: not near an edge, nor outside
-    views = packed(operations, [image], seed)
+    place = np.stack([x, y, np.ones_like(x)], axis=-1)  # the third channel: not near an edge, nor outside
+    views = packed(operations, [place], seed)
     view = views[0][0]
 
     # the same, operation by operation, marking the edges of what was cut; the third channel is 1 where none came near
-    stage, used = torch.from_numpy(image).permute(2, 0, 1), 0
+    stage, used = torch.from_numpy(place).permute(2, 0, 1), 0
     for operation in operations:
         own = views.table[:1, :, used : used + len(operation.columns)]
         used += len(operation.columns)
         shapes = torch.tensor([[0, *stage.shape[-2:]]])
-        pixels = stage.permute(1, 2, 0).flatten()
-        (rendered,) = render(pixels, shapes, 3, own, (View(operation),), device=torch.device("cpu"))
+        image = PackedImages(stage.permute(1, 2, 0).flatten(), shapes, 3, raw=False)
+        (rendered,) = render(image, own, (View(operation),), Output(torch.device("cpu")))
         edge = ring(operation, stage, rendered)
         stage = rendered[0].clone()
         if edge:

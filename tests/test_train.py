@@ -1,4 +1,4 @@
-"""The training loop: what it hands to the model, and how the optimiser moves; batches with some labels."""
+"""The training loop: the arguments of the model and the steps of the optimiser; batches with some labels."""
 
 import math
 from collections import Counter
@@ -32,30 +32,31 @@ class Record:
 
 
 class Recorder(SSLModel):
-    """Its loss is w·(mean of the view), and it keeps what it was given."""
+    """A method with the loss w·(mean of the view) that records its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
         self.backbone = nn.Identity()
         self.w, self.frozen = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0), requires_grad=False)
-        self.given: list[tuple[Any, Any]] = []
-        self.told: list[float] = []
+        self.arguments: list[tuple[Any, Any]] = []
+        self.steps: list[float] = []
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         assert self.training
         assert isinstance(views, list)
-        self.given.append((targets, index))
+        self.arguments.append((targets, index))
         loss: Tensor = self.w * views[0].mean()
         return loss
 
     def after_step(self, progress: float) -> None:
-        self.told.append(progress)
+        self.steps.append(progress)
 
 
-def given(samples: Any) -> tuple[Any, Any]:
+def record_arguments(samples: Any) -> tuple[Any, Any]:
+    """Return the targets and the index that a method gets for a batch of samples."""
     model = Recorder()
     fit(model, DataLoader(samples, len(samples), collate_fn=COLLATE), epochs=1)
-    (result,) = model.given
+    (result,) = model.arguments
     return result
 
 
@@ -72,13 +73,13 @@ def given(samples: Any) -> tuple[Any, Any]:
         Record,
     ],
 )
-def test_labels_are_found_and_so_is_the_index(make: Any) -> None:
+def test_model_gets_labels_and_index(make: Any) -> None:
     samples = [make(image, 7 - i) for i, image in enumerate(IMAGES)]
-    targets, index = given(samples)
+    targets, index = record_arguments(samples)
     assert targets.tolist() == [7, 6, 5, 4, 3, 2]
     assert targets.dtype == torch.int64
     assert index is None
-    assert given(Indexed(samples))[1].tolist() == [0, 1, 2, 3, 4, 5]
+    assert record_arguments(Indexed(samples))[1].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -93,11 +94,11 @@ def test_labels_are_found_and_so_is_the_index(make: Any) -> None:
         [{"image": x, "number": 3} for x in IMAGES],
     ],
 )
-def test_what_is_no_label_is_none(samples: Any) -> None:
-    assert given(samples) == (None, None)
+def test_other_members_are_no_labels(samples: Any) -> None:
+    assert record_arguments(samples) == (None, None)
 
 
-def loader() -> DataLoader[Any]:
+def make_loader() -> DataLoader[Any]:
     return DataLoader(IMAGES, 2, collate_fn=COLLATE)  # type: ignore[arg-type]
 
 
@@ -106,7 +107,7 @@ GRADIENTS = [5 / 255, 25 / 255, 45 / 255]  # the mean of each batch
 
 def test_sgd_by_hand() -> None:
     model, steps = Recorder(), list[Step]()
-    fit(model, loader(), epochs=2, lr=0.5, weight_decay=0.1, on_step=steps.append)
+    fit(model, make_loader(), epochs=2, lr=0.5, weight_decay=0.1, on_step=steps.append)
     w, speed = 1.0, 0.0
     for t, (step, gradient) in enumerate(zip(steps, GRADIENTS * 2, strict=True)):
         assert (step.number, step.total) == (t + 1, 6)
@@ -115,17 +116,17 @@ def test_sgd_by_hand() -> None:
         w -= 0.5 * (1 + math.cos(math.pi * t / 6)) / 2 * speed
     assert model.w.item() == pytest.approx(w, rel=1e-5)
     assert model.frozen.item() == 1
-    assert model.told == pytest.approx([i / 6 for i in range(1, 7)])
+    assert model.steps == pytest.approx([i / 6 for i in range(1, 7)])
 
 
-def test_another_optimiser_takes_the_place_of_sgd() -> None:
+def test_custom_optimiser() -> None:
     """Plain descent in two groups: each learning rate falls along its own cosine, and no weight decays."""
     model = Recorder()
     model.second = nn.Parameter(torch.tensor(1.0))
     groups = [{"params": [model.w], "lr": 0.5}, {"params": [model.second], "lr": 3.0}]
     optimizer, rates = torch.optim.SGD(groups), []
     fit(
-        model, loader(), epochs=2, lr=9, weight_decay=9, optimizer=optimizer,
+        model, make_loader(), epochs=2, lr=9, weight_decay=9, optimizer=optimizer,
         on_step=lambda _: rates.append([group["lr"] for group in optimizer.param_groups]),
     )  # fmt: skip
     cosine = [(1 + math.cos(math.pi * t / 6)) / 2 for t in range(7)]
@@ -136,11 +137,14 @@ def test_another_optimiser_takes_the_place_of_sgd() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="nothing to train on: 0 epochs of 3 batches"):
-        fit(Recorder(), loader(), epochs=0)
+    with pytest.raises(ValueError, match="fit: epochs and batches must be at least 1, got 0 epochs of 3 batches"):
+        fit(Recorder(), make_loader(), epochs=0)
     plain: DataLoader[Any] = DataLoader([(torch.zeros(3), 0)], 1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"no Views in a batch of \['Tensor', 'Tensor'\]: set one of our collate"):
+    with pytest.raises(TypeError, match="no views in a batch of {0: 'Tensor', 1: 'Tensor'}: give the loader"):
         fit(Recorder(), plain, epochs=1)
+    images: DataLoader[Any] = DataLoader([(torch.zeros(3, 4, 4), 0)], 1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="fit: batches must contain a Views, got Tensor"):
+        fit(Recorder(), images, epochs=1)
 
 
 def test_support_batches() -> None:
@@ -156,5 +160,5 @@ def test_support_batches() -> None:
         batches == list(SupportBatchSampler(labels, 10, 2, seed=0)) != list(SupportBatchSampler(labels, 10, 2, seed=1))
     )
     for size, each in ((6, 2), (10, 3), (10, 0), (40, 1)):
-        with pytest.raises(ValueError, match=f"a batch of {size} cannot hold {each} images of each of 3 classes"):
+        with pytest.raises(ValueError, match=f"3 classes .* got batch_size={size} and per_class={each}"):
             SupportBatchSampler(labels, size, each, seed=0)

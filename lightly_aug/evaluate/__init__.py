@@ -1,4 +1,4 @@
-"""How good are the features: extracting them and reading labels off them."""
+"""Extract features and measure them: k-nearest-neighbour and linear accuracy."""
 
 from lightly_aug.evaluate._features import features
 from lightly_aug.evaluate._knn import knn, knn_accuracy

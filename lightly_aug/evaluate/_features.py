@@ -1,4 +1,4 @@
-"""Features of a whole dataset."""
+"""Extraction of the features of a whole dataset."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightly_aug.samples import batch_members
+from lightly_aug.batch import labels_of, views_of
 
 __all__ = ["features"]
 
@@ -18,17 +18,17 @@ def features(
     """Embed all images of a loader.
 
     Args:
-        embed: Maps images `(n, c, h, w)` to features `(n, d)` or `(n, d, 1, 1)`. A module, or a method of one,
-            runs in eval mode; afterwards every submodule has its mode back.
-        loader: Yields `images`, `(images, labels, ...)`, or batches with members "image" and "label". Images are a
-            tensor, a list of views, or an object whose `.to(device)` gives one of these; of several views the first
-            is used. Labels are a tensor; anything else in their place is passed over.
-        device: Where `embed` runs.
+        embed: Maps images `(n, c, h, w)` to features `(n, d)` or `(n, d, 1, 1)`. A module, or a method of one, runs in
+            eval mode; afterwards the mode of every submodule is restored.
+        loader: Yields batches of any structure with views or images, and with labels if there are some;
+            `lightly_aug.batch.views_of` and `labels_of` say where they are found. Of several views the first is used.
+        device: Device to run `embed` on.
 
     Returns:
-        Features `(N, d)` in float32 and labels `(N, ...)`, both on the CPU; None where the loader has no labels.
+        Features `(N, d)` in float32 and labels `(N, ...)`, both on the CPU; labels are None if the loader has none.
 
     Raises:
+        TypeError: There are no views or images in a batch.
         ValueError: The loader is empty.
 
     Example:
@@ -44,21 +44,19 @@ def features(
         for module in modes:
             module.training = False
         for batch in loader:
-            members = batch_members(batch)
-            images = members.get("image", next(iter(members.values())))
-            rows.append(embed(_first_view(images, device)).flatten(1).float().cpu())
-            label = members.get("label", members.get(1))
-            if isinstance(label, Tensor):
+            rows.append(embed(_take_first_view(views_of(batch), device)).flatten(1).float().cpu())
+            label = labels_of(batch)
+            if label is not None:
                 labels.append(label.cpu())
     finally:
         for module, mode in modes.items():
             module.training = mode
     if not rows:
-        raise ValueError("the loader is empty: nothing to embed")
+        raise ValueError("features: loader must yield at least one batch, got none")
     return torch.cat(rows), torch.cat(labels) if labels else None
 
 
-def _first_view(images: Any, device: torch.device | str) -> Tensor:
+def _take_first_view(images: Any, device: torch.device | str) -> Tensor:
     views = images if isinstance(images, list | tuple) else images.to(device)
     view: Tensor = views if isinstance(views, Tensor) else views[0].to(device)
     return view

@@ -1,7 +1,8 @@
-"""Labels by a linear classifier."""
+"""A linear classifier on features."""
 
 from torch import Tensor
 
+from lightly_aug.checks import check_positive
 from lightly_aug.optional import extra
 
 __all__ = ["linear_accuracy"]
@@ -10,22 +11,22 @@ __all__ = ["linear_accuracy"]
 def linear_accuracy(
     train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor, *, c: float = 1.0
 ) -> float:
-    """The share of test images, 0 to 1, that a linear classifier of the training features labels rightly.
+    """Compute the share of test images, 0 to 1, that a linear classifier on the features labels correctly.
 
-    Multinomial logistic regression with an L2 penalty, by scikit-learn, solved until it converges. Every feature is
-    first shifted and scaled to mean 0 and variance 1 over the training images, so its scale is of no importance. This
-    is neither SGD on augmented images, by which papers measure, nor does it choose `c`.
+    The classifier is scikit-learn's multinomial logistic regression with an L2 penalty, solved to convergence. Every
+    feature is first standardised to mean 0 and variance 1 over the training images, so its scale does not matter.
+    Unlike the linear evaluation of papers, this does not train by SGD on augmented images, and it does not choose `c`.
 
     Args:
         train_features: `(N, d)`.
-        train_labels: `(N,)`, any integers, two different ones at least.
+        train_labels: `(N,)`, any integers, at least two different ones.
         test_features: `(M, d)`.
         test_labels: `(M,)`.
-        c: The inverse strength of the penalty, above 0, as scikit-learn's C: it weighs the sum of the training losses.
+        c: Inverse strength of the penalty, above 0, scikit-learn's C: it weights the sum of the training losses.
 
     Raises:
-        ValueError: `c` is not above 0, there is but one label, or shapes do not fit.
-        ModuleNotFoundError: scikit-learn is not installed.
+        ValueError: `c` is not above 0, there is only one label, or shapes do not fit.
+        ModuleNotFoundError: The package scikit-learn is not installed.
 
     Example:
         >>> import torch
@@ -33,21 +34,22 @@ def linear_accuracy(
         >>> linear_accuracy(x, y, torch.tensor([[0.9], [2.1]]), torch.tensor([5, 7]))
         1.0
     """
-    if not c > 0:
-        raise ValueError(f"c is {c}, it must be above 0")
+    check_positive("linear_accuracy", c=c)
     tensors = train_features, train_labels, test_features, test_labels
     fit = train_features.ndim == test_features.ndim == 2 and train_features.shape[1] == test_features.shape[1]
     if not fit or train_labels.shape != train_features.shape[:1] or test_labels.shape != test_features.shape[:1]:
         came = ", ".join(str(tuple(x.shape)) for x in tensors)
-        raise ValueError(f"features and labels are {came}: they must be (N, d), (N,), (M, d), (M,)")
+        raise ValueError(f"linear_accuracy: features and labels must be (N, d), (N,), (M, d) and (M,), got {came}")
     if len({*train_labels.tolist()}) < 2:
-        raise ValueError(f"all {len(train_labels)} training rows have one label: there is nothing to tell apart")
+        raise ValueError(
+            f"linear_accuracy: train_labels must have two classes or more, got one in {len(train_labels)} rows"
+        )
     with extra("train"):
         from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
         from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
         from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
     x, y, x_test, y_test = (tensor.detach().cpu().double().numpy() for tensor in tensors)
-    # Standardised and penalised it converges in hundreds of iterations; so high a bound lets no warning escape.
+    # Standardised and penalised, it converges in hundreds of iterations; the high bound avoids warnings.
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=100_000))
     return float(classifier.fit(x, y).score(x_test, y_test))

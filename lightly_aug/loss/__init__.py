@@ -1,7 +1,7 @@
-"""Losses: a pure function and a thin module each.
+"""Losses, each a pure function and a thin module.
 
-All compute in float32 or wider, and give several processes the value and gradient of one process on the joined batch:
-the mean over ranks of what each returns is the loss of all rows. Which of them scale their rows to length 1, each says.
+All are computed in float32 or wider. Several processes get the value and gradient of one process on the joined batch:
+the mean over ranks of the returned values is the loss of all rows. Each loss says whether it normalises its rows.
 """
 
 from lightly_aug.loss._amdim import AMDIMLoss, amdim

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_integer, check_positive, check_share
 from lightly_aug.distributed import gather
-from lightly_aug.loss._info_nce import check_temperature, wide
-from lightly_aug.loss._swav import cross_views
+from lightly_aug.loss._cross_views import cross_views
+from lightly_aug.loss._rows import wide
 
 __all__ = ["DINOLoss", "dino"]
 
@@ -19,18 +20,18 @@ def dino(
     teacher_temperature: float | Tensor = 0.04,
     temperature: float = 0.1,
 ) -> Tensor:
-    """DINO (Caron et al. 2021, arXiv 2104.14294, algorithm 1): predict what the teacher says of the other views.
+    """Compute the loss of DINO (Caron et al. 2021, arXiv 2104.14294, algorithm 1).
 
-    The mean over all pairs of a view g of the teacher and a view v ≠ g of the student of
-    `-Σ_k softmax((t_g - c) / τ_t)_k log softmax(s_v / τ)_k`.
+    The student's output for each view predicts the teacher's output for the other views: the mean over all pairs of a
+    view g of the teacher and a view v ≠ g of the student of `-Σ_k softmax((t_g - c) / τ_t)_k log softmax(s_v / τ)_k`.
 
     Args:
-        student: Of each view `(n, k)`, raw outputs, any floating dtype; the loss is computed in float32, or float64
+        student: For each view `(n, k)`, raw outputs, any floating dtype; the loss is computed in float32, or float64
             for float64. The first views are the teacher's.
-        teacher: Of each of its views `(n, k)`; no gradient flows into them.
-        center: c, `(k,)`.
-        teacher_temperature: τ_t, above 0; a 0-d tensor is not looked at.
-        temperature: τ of the student, above 0.
+        teacher: For each of the teacher's views `(n, k)`; no gradient flows into them.
+        center: Centre c of the teacher's outputs, `(k,)`.
+        teacher_temperature: Temperature τ_t of the teacher, above 0; the value of a 0-d tensor is not checked.
+        temperature: Temperature τ of the student, above 0.
 
     Returns:
         The mean over the n rows of this rank, a scalar.
@@ -39,26 +40,27 @@ def dino(
         ValueError: Shapes or numbers of views do not fit, or a temperature is not above 0.
     """
     if not isinstance(teacher_temperature, Tensor):
-        check_temperature(teacher_temperature, "teacher_temperature")
+        check_positive("dino", teacher_temperature=teacher_temperature)
     for t in teacher:
         if t.shape[1:] != center.shape or center.ndim != 1:
             raise ValueError(
-                f"teacher is {tuple(t.shape)}, center is {tuple(center.shape)}: (n, k) and (k,) are needed"
+                f"dino: teacher must be (n, k) with the k of center (k,), "
+                f"got {tuple(t.shape)} and center {tuple(center.shape)}"
             )
     targets = [((wide(t.detach()) - center) / teacher_temperature).softmax(1) for t in teacher]
-    return cross_views(student, targets, temperature)
+    return cross_views("dino", student, targets, temperature)
 
 
 class DINOLoss(nn.Module):
     """`dino` with its centre.
 
     Args:
-        dim: k, width of the outputs, at least 1.
-        temperature: τ of the student, above 0.
-        momentum: m of the centre, from 0 to 1.
+        dim: Width k of the outputs, at least 1.
+        temperature: Temperature τ of the student, above 0.
+        momentum: Momentum m of the centre, from 0 to 1.
 
     Attributes:
-        center: `(k,)` float32, the running mean of the teacher's outputs, at first zero; on all ranks the same.
+        center: `(k,)` float32, the moving average of the teacher's outputs, initially zero; the same on all ranks.
 
     Raises:
         ValueError: An argument is out of range.
@@ -68,11 +70,9 @@ class DINOLoss(nn.Module):
 
     def __init__(self, dim: int, temperature: float = 0.1, momentum: float = 0.9) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"dim is {dim}, it must be at least 1")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum is {momentum}, it must lie in [0, 1]")
-        check_temperature(temperature)
+        check_integer(self, least=1, dim=dim)
+        check_share(self, momentum=momentum)
+        check_positive(self, temperature=temperature)
         self.temperature = temperature
         self.momentum = momentum
         self.register_buffer("center", torch.zeros(dim))
@@ -80,7 +80,7 @@ class DINOLoss(nn.Module):
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float | Tensor = 0.04
     ) -> Tensor:
-        """See `dino`. In training mode the centre then becomes `m c + (1 - m) mean(teacher)`, the mean of all ranks."""
+        """Compute `dino`; in training mode, then update the centre to `m c + (1 - m) mean(teacher)` over all ranks."""
         loss = dino(student, teacher, self.center, teacher_temperature, self.temperature)
         if self.training:
             mean = gather(wide(torch.cat(list(teacher))).mean(0, keepdim=True)).mean(0)
@@ -88,5 +88,5 @@ class DINOLoss(nn.Module):
         return loss
 
     def extra_repr(self) -> str:
-        """The arguments, as in the constructor."""
+        """Return the arguments as the constructor takes them."""
         return f"dim={len(self.center)}, temperature={self.temperature}, momentum={self.momentum}"

@@ -2,19 +2,19 @@
 
 from torch import Tensor, nn
 
-from lightly_aug.loss._info_nce import check_pair, unit
+from lightly_aug.loss._rows import check_pair, unit
 
 __all__ = ["NegativeCosineLoss", "negative_cosine"]
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
-    """One direction of SimSiam (Chen & He 2020, arXiv 2011.10566, equation 1): `mean_i -cos(p_i, z_i)`, in [-1, 1].
+    """Compute one direction of SimSiam (Chen & He 2020, arXiv 2011.10566, equation 1): `mean_i -cos(p_i, z_i)`.
 
-    The method takes the mean of both directions (equation 2).
+    The value is in [-1, 1]. The method takes the mean of both directions (equation 2).
 
     Args:
         p: Predictions, `(n, d)`, any floating dtype; the loss is computed in float32, or float64 for float64.
-        z: What they predict, `(n, d)`; no gradient flows into it.
+        z: Projections to predict, `(n, d)`; no gradient flows into them.
 
     Returns:
         The mean over the n rows of this rank, a scalar.
@@ -22,7 +22,7 @@ def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     Raises:
         ValueError: Shapes differ or are not `(n, d)`.
     """
-    check_pair(p=p, z=z)
+    check_pair("negative_cosine", p=p, z=z)
     return -(unit(p) * unit(z.detach())).sum(1).mean()
 
 
@@ -30,5 +30,5 @@ class NegativeCosineLoss(nn.Module):
     """`negative_cosine` as a module."""
 
     def forward(self, p: Tensor, z: Tensor) -> Tensor:
-        """See `negative_cosine`."""
+        """Compute `negative_cosine`."""
         return negative_cosine(p, z)

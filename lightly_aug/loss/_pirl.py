@@ -6,25 +6,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_integer, check_positive
 from lightly_aug.distributed import gather
-from lightly_aug.loss._info_nce import check_pair, check_temperature, dot, unit
+from lightly_aug.loss._rows import check_pair, dot, unit
 
 __all__ = ["NCELoss", "log_normalizer", "nce"]
 
 
 def nce(query: Tensor, key: Tensor, negatives: Tensor, images: int, log_z: Tensor, temperature: float = 0.07) -> Tensor:
-    """Noise-contrastive estimation (Wu et al. 2018, arXiv 1805.01978), the loss of PIRL (arXiv 1912.01991).
+    """Compute noise-contrastive estimation (Wu et al. 2018, arXiv 1805.01978), the loss of PIRL (arXiv 1912.01991).
 
-    Is a key the query's own, or one of the m that were drawn from N images? With `p = exp(cos / τ) / Z`,
-    `mean_i -[ log( p⁺ / (p⁺ + m/N) ) + Σ_j log( (m/N) / (p⁻_j + m/N) ) ]`, rows of unit length.
+    A binary classification of keys: the query's own, or one of the m drawn from N images. With `p = exp(cos / τ) / Z`
+    the loss is `mean_i -[ log( p⁺ / (p⁺ + m/N) ) + Σ_j log( (m/N) / (p⁻_j + m/N) ) ]`, rows normalised.
 
     Args:
         query: `(n, d)`, any floating dtype; the loss is computed in float32, or float64 for float64.
         key: `(n, d)`, row i is the positive of query i. Gradients flow into it and into the negatives.
         negatives: `(m, d)`, shared by all queries, m at least 1.
-        images: N, how many images there are in the dataset, at least 1.
-        log_z: log Z, a 0-d tensor, see `log_normalizer`.
-        temperature: τ, above 0.
+        images: Number N of images in the dataset, at least 1.
+        log_z: Logarithm of Z, a 0-d tensor, see `log_normalizer`.
+        temperature: Temperature τ, above 0.
 
     Returns:
         The mean over the n queries of this rank, a scalar.
@@ -32,10 +33,10 @@ def nce(query: Tensor, key: Tensor, negatives: Tensor, images: int, log_z: Tenso
     Raises:
         ValueError: Shapes do not fit, `images` is below 1, or `temperature` is not above 0.
     """
-    check_pair(query=query, key=key)
-    _check(query, negatives, images, temperature)
+    check_pair("nce", query=query, key=key)
+    _check("nce", query, negatives, images, temperature)
     if log_z.ndim != 0:
-        raise ValueError(f"log_z is {tuple(log_z.shape)}, a 0-d tensor is needed")
+        raise ValueError(f"nce: log_z must be a 0-d tensor, got {tuple(log_z.shape)}")
     q, k = unit(query), unit(key)
     noise = math.log(len(negatives) / images)
     positive = (q * k).sum(1) / temperature - log_z - noise  # (n,), log of p⁺ / (m/N)
@@ -45,21 +46,21 @@ def nce(query: Tensor, key: Tensor, negatives: Tensor, images: int, log_z: Tenso
 
 @torch.no_grad()
 def log_normalizer(query: Tensor, negatives: Tensor, images: int, temperature: float = 0.07) -> Tensor:
-    """An estimate of log Z for `nce`: N times the mean of `exp(cos / τ)` over all queries and negatives of all ranks.
+    """Estimate log Z for `nce`: Z is N times the mean of `exp(cos / τ)` over all queries and negatives of all ranks.
 
     Args:
         query: `(n, d)`.
         negatives: `(m, d)`, a sample of the N images, m at least 1.
-        images: N, at least 1.
-        temperature: τ, above 0.
+        images: Number N of images in the dataset, at least 1.
+        temperature: Temperature τ, above 0.
 
     Returns:
-        A 0-d tensor, float32, or float64 for float64, no gradient; the same on every rank.
+        A 0-d tensor, float32, or float64 for float64, without gradient; the same on every rank.
 
     Raises:
         ValueError: Shapes do not fit, `images` is below 1, or `temperature` is not above 0.
     """
-    _check(query, negatives, images, temperature)
+    _check("log_normalizer", query, negatives, images, temperature)
     logits = dot(unit(query), unit(negatives)) / temperature
     means = gather(logits.flatten().logsumexp(0, keepdim=True)) - math.log(logits.numel() / images)  # (ranks,)
     return means.logsumexp(0) - math.log(len(means))
@@ -69,11 +70,11 @@ class NCELoss(nn.Module):
     """`nce` with the normaliser of the first batch.
 
     Args:
-        images: N, how many images there are in the dataset, at least 1.
-        temperature: τ, above 0.
+        images: Number N of images in the dataset, at least 1.
+        temperature: Temperature τ, above 0.
 
     Attributes:
-        log_z: 0-d float32, log Z as the first call in training mode estimates it, NaN before.
+        log_z: 0-d float32, the estimate of log Z from the first call in training mode; NaN before.
 
     Raises:
         ValueError: `images` is below 1, or `temperature` is not above 0.
@@ -83,15 +84,15 @@ class NCELoss(nn.Module):
 
     def __init__(self, images: int, temperature: float = 0.07) -> None:
         super().__init__()
-        check_temperature(temperature)
-        _check_images(images)
+        check_integer(self, least=1, images=images)
+        check_positive(self, temperature=temperature)
         self.images = images
         self.temperature = temperature
         self.register_buffer("log_z", torch.tensor(torch.nan))
 
     def forward(self, query: Tensor, key: Tensor, negatives: Tensor) -> Tensor:
-        """See `nce`. While there is no normaliser, one is estimated; only training mode keeps it."""
-        # Asking whether it is there would wait for the device: it is estimated always and chosen there.
+        """Compute `nce`; estimate the normaliser if there is none yet, and keep it in training mode."""
+        # To ask whether there is one would wait for the device: always estimate it, and let the device choose.
         estimate = log_normalizer(query, negatives, self.images, self.temperature)
         log_z = torch.where(self.log_z.isnan(), estimate, self.log_z.to(estimate.dtype))
         if self.training:
@@ -99,19 +100,15 @@ class NCELoss(nn.Module):
         return nce(query, key, negatives, self.images, log_z, self.temperature)
 
     def extra_repr(self) -> str:
-        """The arguments, as in the constructor."""
+        """Return the arguments as the constructor takes them."""
         return f"images={self.images}, temperature={self.temperature}"
 
 
-def _check(query: Tensor, negatives: Tensor, images: int, temperature: float) -> None:
-    check_temperature(temperature)
-    _check_images(images)
+def _check(owner: str, query: Tensor, negatives: Tensor, images: int, temperature: float) -> None:
+    check_integer(owner, least=1, images=images)
+    check_positive(owner, temperature=temperature)
     if query.ndim != 2 or negatives.ndim != 2 or query.shape[1] != negatives.shape[1] or len(negatives) == 0:
         raise ValueError(
-            f"negatives are {tuple(negatives.shape)}, query is {tuple(query.shape)}: (m, d) of the same d with m >= 1"
+            f"{owner}: negatives must be (m, d) with the d of query and m at least 1, "
+            f"got {tuple(negatives.shape)} and query {tuple(query.shape)}"
         )
-
-
-def _check_images(images: int) -> None:
-    if images < 1:
-        raise ValueError(f"images is {images}, it must be at least 1")

@@ -1,4 +1,4 @@
-"""Methods, each in one file, and the parts that they share."""
+"""Self-supervised methods, one file each, and the parts that they share."""
 
 from lightly_aug.models._amdim_encoder import amdim_encoder
 from lightly_aug.models._vit import vit

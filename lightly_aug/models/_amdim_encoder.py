@@ -5,15 +5,17 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_choice, check_integer
+
 __all__ = ["amdim_encoder"]
 
 
 def amdim_encoder(size: int = 128, *, width: int = 192, dim: int = 1536, depth: int = 8) -> nn.Sequential:
-    """The encoder of AMDIM (Bachman et al. 2019, arXiv 1906.00910), whose convolutions keep features local.
+    """Build the encoder of AMDIM (Bachman et al. 2019, arXiv 1906.00910), whose convolutions keep features local.
 
-    A feature of the modules `local7` and `local5`, which give maps of 7x7 and 5x5, sees a part of the image; the last
-    module ends in a single pixel. As in the official code there is no BatchNorm but the last, residual layers begin as
-    an average over what they see, and `width` doubles up to four times that at 32 pixels, up to eight times else.
+    The modules `local7` and `local5` output maps of 7x7 and 5x5 whose features see only a part of the image; the last
+    module outputs a single pixel. As in the official code, the only BatchNorm is the last module, residual layers start
+    as average pooling, and `width` grows by doubling to four times its value at 32 pixels, to eight times at others.
 
     Args:
         size: Side of the images in pixels: 32, 64 or 128.
@@ -25,17 +27,15 @@ def amdim_encoder(size: int = 128, *, width: int = 192, dim: int = 1536, depth: 
         The network, `(n, 3, size, size) -> (n, dim, 1, 1)`.
 
     Raises:
-        ValueError: There is no such size, or a width or depth is below 1.
+        ValueError: `size` is not one of the three, or a width or `depth` is below 1.
 
     Example:
         >>> import torch
         >>> amdim_encoder(64, width=8, dim=16, depth=1)(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 16, 1, 1])
     """
-    if size not in (32, 64, 128):
-        raise ValueError(f"size is {size}, AMDIM's encoder is for images of 32, 64 or 128 pixels")
-    if min(width, dim, depth) < 1:
-        raise ValueError(f"width is {width}, dim {dim} and depth {depth}, all must be at least 1")
+    check_choice("amdim_encoder", (32, 64, 128), size=size)
+    check_integer("amdim_encoder", least=1, width=width, dim=dim, depth=depth)
 
     def block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
         rest = (_Residual(outputs, outputs, 1) for _ in range(depth - 1))
@@ -57,7 +57,7 @@ def amdim_encoder(size: int = 128, *, width: int = 192, dim: int = 1536, depth: 
 
 
 class _Residual(nn.Module):
-    """Two convolutions, the second of which begins at zero, beside the mean of what they see."""
+    """Two convolutions, the second initialised to zero, added to an average pooling of their input."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -68,6 +68,6 @@ class _Residual(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.second(self.first(x).relu())
+        y = self.second(self.first(x).relu())
         beside = self.narrow(self.mean(x))
-        return y + F.pad(beside, (0, 0, 0, 0, 0, y.shape[1] - beside.shape[1]))  # channels that x lacks are zero
+        return y + F.pad(beside, (0, 0, 0, 0, 0, y.shape[1] - beside.shape[1]))  # missing channels are zero

@@ -14,22 +14,23 @@ __all__ = ["AMDIM"]
 
 
 class AMDIM(SSLModel):
-    """The global features of one view find local features of the other among those of all images, at several scales.
+    """Contrastive learning of global features of one view with local feature maps of the other, at several scales.
 
     Learning Representations by Maximizing Mutual Information Across Views (Bachman et al. 2019, arXiv 1906.00910): the
-    global feature predicts maps of 5x5 and of 7x7, and places of the 5x5 map predict the other's. `amdim_encoder` is
-    the paper's network, in which a local feature sees little of the image; any network with feature maps will do.
+    global feature predicts the 5x5 and the 7x7 map of the other view, and a place of the 5x5 map predicts the other
+    5x5 map. `amdim_encoder` is the paper's network, in which a local feature sees little of the image; any network with
+    feature maps works.
 
     Args:
         backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`.
         maps: Names of two modules in the backbone whose outputs `(n, c, h, w)` are the local features: the coarser
-            (the paper's 5x5) and the finer (its 7x7).
-        size: Side of the views in pixels, to measure widths with.
-        clip: c of the scores' tanh clipping, above 0.
+            map (5x5 in the paper) and the finer (7x7).
+        size: Side of the views in pixels, used to measure widths.
+        clip: Bound c of the tanh-clipped scores, above 0.
         penalty: Weight of the squared scores, at least 0.
 
     Raises:
-        ValueError: An argument is out of range, the backbone has no such modules, or their output is no map.
+        ValueError: An argument is out of range, the backbone has no such modules, or their output is not a map.
 
     Example:
         >>> from lightly_aug.models import amdim_encoder
@@ -51,42 +52,40 @@ class AMDIM(SSLModel):
         super().__init__()
         self.backbone = backbone
         self.maps = maps
-        with _captured(backbone, maps) as local:
+        with _capture_outputs(backbone, maps) as local:
             try:
                 dim = feature_width(backbone, size)
             except ValueError as error:
-                raise ValueError(
-                    f"the backbone does not take views of size={size}, give their size: {error}"
-                ) from error
+                raise ValueError(f"AMDIM: size must be that of the views, got {size}: {error}") from error
         for name in maps:
             if name not in local or local[name].ndim != 4:
                 came = tuple(local[name].shape) if name in local else "nothing"
-                raise ValueError(f"module {name!r} of the backbone gives {came}, a map (n, c, h, w) is needed")
+                raise ValueError(f"AMDIM: maps must name modules that output (n, c, h, w), got {name!r} with {came}")
         self.heads = nn.ModuleList(_Head(local[name].shape[1], dim) for name in maps)
         self.loss = AMDIMLoss(clip, penalty)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """The three scales' NCE and the penalty; views are `(n, c, h, w)`, flipped alike (`AMDIMCollateFunction`)."""
-        maps0, maps1 = (self._features(x) for x in two_views(views))
+        """Compute the loss at all scales; views are `(n, c, h, w)` with the same flips (`AMDIMCollateFunction`)."""
+        maps0, maps1 = (self._embed_at_scales(x) for x in two_views(self, views))
         coarse = maps0[1]  # (n, dim, h, w)
         places = torch.randint(coarse.shape[2] * coarse.shape[3], (2, len(coarse)), device=coarse.device)
-        loss: Tensor = self.loss(maps0, maps1, places)
-        return loss
+        return self.loss(maps0, maps1, places)
 
-    def _features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Global `(n, dim)`, coarse and fine features `(n, dim, h, w)`."""
-        with _captured(self.backbone, self.maps) as local:
+    def _embed_at_scales(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute global features `(n, dim)`, and coarse and fine ones `(n, dim, h, w)`."""
+        with _capture_outputs(self.backbone, self.maps) as local:
             r1 = self.embed(x)
         coarse, fine = (head(local[name]) for head, name in zip(self.heads, self.maps, strict=True))
         return r1, coarse, fine
 
 
 @contextmanager
-def _captured(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """What the modules of these names put out in the meantime."""
+def _capture_outputs(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of the modules of these names while the context is open."""
     modules = dict(network.named_modules())
     if missing := [name for name in names if name not in modules]:
-        raise ValueError(f"the backbone has no modules {missing}, it has {', '.join(list(modules)[1:])}")
+        known = ", ".join(list(modules)[1:])
+        raise ValueError(f"AMDIM: maps must name modules of the backbone ({known}), got {missing}")
     found: dict[str, Tensor] = {}
     hooks = [
         modules[name].register_forward_hook(lambda module, args, output, name=name: found.update({name: output}))
@@ -100,7 +99,7 @@ def _captured(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Te
 
 
 class _Head(nn.Module):
-    """1x1 convolutions with a hidden layer, beside a shortcut which is all that acts at first; then BatchNorm."""
+    """Two 1x1 convolutions, initially zero, added to a linear shortcut; then BatchNorm."""
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
@@ -113,5 +112,4 @@ class _Head(nn.Module):
             self.shortcut.weight.uniform_(-0.01, 0.01).add_(torch.eye(dim, width)[:, :, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        normed: Tensor = self.norm(self.shortcut(x) + self.out(self.hidden(x).relu()))
-        return normed
+        return self.norm(self.shortcut(x) + self.out(self.hidden(x).relu()))

@@ -13,16 +13,16 @@ __all__ = ["BarlowTwins"]
 
 
 class BarlowTwins(SSLModel):
-    """The same feature of two views correlates, different features do not.
+    """Redundancy reduction: the cross-correlation matrix of the features of two views becomes the identity.
 
     Barlow Twins: Self-Supervised Learning via Redundancy Reduction (Zbontar et al. 2021, arXiv 2103.03230). BatchNorm
-    sees each view by itself.
+    sees each view separately.
 
     Args:
         backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`.
-        width: d; None measures it.
-        dim: Width of the projector's layers and of its output, which the paper wants large.
-        redundancy: λ, what different features' correlations weigh, at least 0.
+        width: Width d of the features; None measures it.
+        dim: Width of the projector's layers and of its output; the paper recommends a large one.
+        redundancy: Weight λ of the correlations between different features, at least 0.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -42,11 +42,10 @@ class BarlowTwins(SSLModel):
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, dim, dim, dim, bias=False)
-        self.loss = BarlowTwinsLoss(redundancy)  # which standardises the features
+        self.loss = BarlowTwinsLoss(redundancy)  # standardises the features itself
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """How far the cross-correlation is from the identity; views are `(n, c, h, w)`."""
-        x0, x1 = two_views(views, images=2 if self.training else 1)
+        """Compute the distance of the cross-correlation from the identity; views are `(n, c, h, w)`."""
+        x0, x1 = two_views(self, views, images=2 if self.training else 1)
         z0, z1 = self.projector(self.embed(x0)), self.projector(self.embed(x1))  # (n, dim)
-        loss: Tensor = self.loss(z0, z1)
-        return loss
+        return self.loss(z0, z1)

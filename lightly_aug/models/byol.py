@@ -4,27 +4,28 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_share
 from lightly_aug.loss import BYOLLoss
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_share, cosine
+from lightly_aug.models.momentum import MomentumEncoder, cosine
 
 __all__ = ["BYOL"]
 
 
 class BYOL(SSLModel):
-    """The online network predicts what a slowly following target network makes of the other view; no negatives.
+    """Self-distillation without negatives: predict a moving-average target network's projection of the other view.
 
-    Bootstrap Your Own Latent (Grill et al. 2020, arXiv 2006.07733). Symmetric; BatchNorm sees each view by itself. The
-    target begins as a copy of the online network (the official code draws it anew).
+    Bootstrap Your Own Latent (Grill et al. 2020, arXiv 2006.07733). Symmetric; BatchNorm sees each view separately. The
+    target network starts as a copy of the online network (the official code initialises it independently).
 
     Args:
-        backbone: f_θ, maps images to features `(n, d)` or `(n, d, 1, 1)`.
-        width: d; None measures it.
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, f_θ in the paper.
+        width: Width d of the features; None measures it.
         hidden: Width of the heads' hidden layer.
         dim: Width of the space in which views are compared.
-        momentum: τ of the target network at the beginning; it rises to 1 along a cosine.
+        momentum: Initial momentum τ of the target network; it rises to 1 along a cosine.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -47,7 +48,7 @@ class BYOL(SSLModel):
         momentum: float = 0.996,
     ) -> None:
         super().__init__()
-        check_share(momentum=momentum)
+        check_share(self, momentum=momentum)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, hidden, dim, last_bias=False)  # g_θ
@@ -57,16 +58,15 @@ class BYOL(SSLModel):
         self.loss = BYOLLoss()
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """The sum of both directions, 0 to 8, as in the paper; views are `(n, c, h, w)`."""
-        x0, x1 = two_views(views, images=2 if self.training else 1)
+        """Compute the sum of both directions, 0 to 8, as in the paper; views are `(n, c, h, w)`."""
+        x0, x1 = two_views(self, views, images=2 if self.training else 1)
         p0, p1 = (self.predictor(self.projector(self.embed(x))) for x in (x0, x1))  # (n, dim)
         z0, z1 = self.target(x0), self.target(x1)  # (n, dim), no gradient
-        loss: Tensor = self.loss(p0, z1) + self.loss(p1, z0)
-        return loss
+        return self.loss(p0, z1) + self.loss(p1, z0)
 
     def after_step(self, progress: float) -> None:
-        """ξ ← τξ + (1 - τ)θ, with τ = 1 - (1 - τ_0)(cos(π progress) + 1)/2."""
-        if self.training:  # the first step moves with τ_0
+        """Update the target: ξ ← τξ + (1 - τ)θ, with τ = 1 - (1 - τ_0)(cos(π progress) + 1)/2."""
+        if self.training:  # self.progress is that before the step: the first update uses τ_0
             self.target.update(self._online(), cosine(self.momentum, 1, self.progress))
         super().after_step(progress)
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_choice, check_integer
 from lightly_aug.loss import CPCLoss
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, several_views
@@ -14,26 +15,26 @@ __all__ = ["CPC"]
 
 
 class CPC(SSLModel):
-    """The patches above predict those below, among the patches of all images.
+    """Contrastive predictive coding: the patches above predict those below, among the patches of all images.
 
     Version 2, of Data-Efficient Image Recognition with Contrastive Predictive Coding (Hénaff et al. 2020, arXiv
-    1905.09272). The views are the patches of `CPCCollateFunction`, row by row. No official code exists: this is the
-    paper's pseudo-code, recalled where noted. Prediction goes in all four directions by turning the grid; that they
-    share one context network is our choice. BatchNorm lets the network cheat, since patches of one image share its
-    statistics: give the backbone LayerNorm, as `resnet(norm="layer")` has it.
+    1905.09272). The views are the patches of `CPCCollateFunction`, row by row. No official code exists: this follows
+    the paper's pseudo-code, from memory where noted. The grid is rotated to predict in all four directions; sharing one
+    context network between them is our choice. BatchNorm lets the network cheat, since patches of one image share its
+    statistics: use a backbone with LayerNorm, such as `resnet(norm="layer")`.
 
     Args:
         backbone: Maps patches to features `(n, d)` or `(n, d, 1, 1)`.
         patch: Side of a patch in pixels.
-        stride: Distance of patches in pixels; half a patch in the paper.
-        grid: Patches in a row, and rows.
-        width: d; None measures it.
+        stride: Distance between patches in pixels; half a patch in the paper.
+        grid: Number of rows of patches, and of patches in a row.
+        width: Width d of the features; None measures it.
         context: Width of the context network's hidden layers.
-        blocks: How many of them.
+        blocks: Number of residual blocks in the context network.
         dim: Width of the space in which prediction and patch are compared.
-        offsets: How many rows below a prediction is for; None takes all from 2, as the next row
-            overlaps (recalled; the paper's pseudo-code begins at 3).
-        directions: In how many of the four directions to predict.
+        offsets: Distances in rows between a prediction and its target; None takes all from 2, as the next row overlaps
+            (from memory; the paper's pseudo-code begins at 3).
+        directions: Number of directions to predict in, 1 to 4.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -62,12 +63,9 @@ class CPC(SSLModel):
         super().__init__()
         offsets = tuple(range(2, grid) if offsets is None else offsets)
         if not offsets or not all(0 < k < grid for k in offsets):
-            raise ValueError(f"offsets are {offsets}, a grid of {grid} rows has 1 to {grid - 1}")
-        if directions not in (1, 2, 3, 4):
-            raise ValueError(f"directions is {directions}, it must be 1 to 4")
-        for name, value in {"patch": patch, "stride": stride, "context": context, "blocks": blocks, "dim": dim}.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}, it must be at least 1")
+            raise ValueError(f"CPC: offsets must be from 1 to {grid - 1} in a grid of {grid} rows, got {offsets}")
+        check_choice(self, (1, 2, 3, 4), directions=directions)
+        check_integer(self, least=1, patch=patch, stride=stride, context=context, blocks=blocks, dim=dim)
         width = feature_width(backbone, patch) if width is None else width
         self.backbone = backbone
         self.patch, self.stride, self.grid, self.directions = patch, stride, grid, directions
@@ -77,12 +75,10 @@ class CPC(SSLModel):
         self.loss = CPCLoss()
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """The mean over directions and offsets; views are the grid's patches row by row, each `(n, c, h, w)`."""
-        patches = several_views(views, count=self.grid**2, alike=self.grid**2)
-        features = self._patch_features(torch.stack(patches, dim=1).flatten(0, 1))  # (n grid², d)
-        latents = features.view(-1, self.grid, self.grid, features.shape[1]).permute(
-            0, 3, 1, 2
-        )  # (n, d, rows, columns)
+        """Compute the mean over directions and offsets; views are the patches row by row, each `(n, c, h, w)`."""
+        patches = several_views(self, views, count=self.grid**2, same_shape=self.grid**2)
+        features = self._embed_patches(torch.stack(patches, dim=1).flatten(0, 1))  # (n grid², d)
+        latents = features.view(-1, self.grid, self.grid, features.shape[1]).movedim(3, 1)  # (n, d, rows, columns)
         losses = []
         for turns in range(self.directions):
             turned = latents.rot90(turns, (2, 3))
@@ -92,27 +88,25 @@ class CPC(SSLModel):
         return torch.stack(losses).mean()
 
     def embed(self, images: Tensor) -> Tensor:
-        """The mean of the features of all patches that the image holds: `(n, c, h, w) -> (n, d)`.
+        """Compute the mean of the features of all patches of each image: `(n, c, h, w) -> (n, d)`.
 
         Raises:
             ValueError: The image is smaller than a patch.
         """
         n, c, h, w = images.shape
         if min(h, w) < self.patch:
-            raise ValueError(f"images are {h}x{w}, smaller than a patch of {self.patch}")
-        patches = images.unfold(2, self.patch, self.stride).unfold(
-            3, self.patch, self.stride
-        )  # (n, c, rows, columns, ..)
-        features = self._patch_features(patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, c, self.patch, self.patch))
+            raise ValueError(f"CPC: images must be at least as large as a patch of {self.patch}, got {h}x{w}")
+        columns = images.unfold(2, self.patch, self.stride)
+        patches = columns.unfold(3, self.patch, self.stride)  # (n, c, rows, columns, patch, patch)
+        features = self._embed_patches(patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, c, self.patch, self.patch))
         return features.view(n, -1, features.shape[1]).mean(1)
 
-    def _patch_features(self, patches: Tensor) -> Tensor:
-        features: Tensor = self.backbone(patches)
-        return features.flatten(1)
+    def _embed_patches(self, patches: Tensor) -> Tensor:
+        return self.backbone(patches).flatten(1)
 
 
 class _MaskedBlock(nn.Module):
-    """A residual block that sees its own row of patches and the one above."""
+    """A residual block whose output depends on its own row of patches and the one above."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -124,5 +118,4 @@ class _MaskedBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.across(self.reduce(x).relu())
         y = self.down(F.pad(y, (0, 0, 1, 0))).relu()  # a row of zeros on top
-        expanded: Tensor = self.expand(y)
-        return x + expanded
+        return x + self.expand(y)

@@ -5,36 +5,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_integer, check_share
 from lightly_aug.loss import DINOLoss
-from lightly_aug.loss._info_nce import dot, unit
+from lightly_aug.loss._rows import dot, unit
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_share, cosine
+from lightly_aug.models.momentum import MomentumEncoder, cosine
 
 __all__ = ["DINO"]
 
 
 class DINO(SSLModel):
-    """A student matches, from any view, what its slowly following teacher makes of the large ones.
+    """Self-distillation: from every view, the student predicts its moving-average teacher's output on the large views.
 
-    Emerging Properties in Self-Supervised Vision Transformers (Caron et al. 2021, arXiv 2104.14294). BatchNorm, where
+    Emerging Properties in Self-Supervised Vision Transformers (Caron et al. 2021, arXiv 2104.14294). BatchNorm, if
     there is any, sees all views of one size as one batch. The paper's optimiser clips the gradient of each parameter
-    by itself, to a norm of 3.
+    separately, to a norm of 3.
 
     Args:
-        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, of any of the views' sizes: for multi-crop such as
-            `vit()`. Stochastic depth is for the student alone: the teacher's is turned off.
-        width: d; None measures it.
+        backbone: Maps images of all the views' sizes to features `(n, d)` or `(n, d, 1, 1)`; `vit()` suits multi-crop.
+            Only the student uses its stochastic depth: the teacher's is turned off.
+        width: Width d of the features; None measures it.
         hidden: Width of the head's two hidden layers.
-        bottleneck: Width of the unit vectors from which the last layer computes.
-        dim: K, how many outputs.
-        momentum: Of the teacher at the beginning; it rises to 1 along a cosine.
-        temperature: τ_s of the student, above 0.
-        teacher_temperature: τ_t of the teacher, above 0: at the beginning, and after `warmup`; the paper's longer runs
-            take (0.04, 0.07).
-        warmup: The share of the training in which τ_t moves from the first to the second, linearly.
-        frozen_until: Until which progress the last layer stays, 0 to 1 (the paper: one epoch). Under
+        bottleneck: Width of the normalised input to the last layer.
+        dim: Number K of outputs.
+        momentum: Initial momentum of the teacher; it rises to 1 along a cosine.
+        temperature: Temperature τ_s of the student, above 0.
+        teacher_temperature: Temperature τ_t of the teacher at the beginning and after `warmup`, above 0; the paper's
+            longer runs take (0.04, 0.07).
+        warmup: Share of the training in which τ_t moves linearly from the first value to the second.
+        frozen_until: Progress until which the last layer is frozen, 0 to 1 (one epoch in the paper). Under
             `DistributedDataParallel` this needs `find_unused_parameters=True`.
 
     Raises:
@@ -62,11 +63,10 @@ class DINO(SSLModel):
         frozen_until: float = 0.01,
     ) -> None:
         super().__init__()
-        check_share(momentum=momentum, warmup=warmup, frozen_until=frozen_until)
+        check_share(self, momentum=momentum, warmup=warmup, frozen_until=frozen_until)
         if not min(teacher_temperature) > 0:
-            raise ValueError(f"teacher_temperature is {teacher_temperature}, both must be above 0")
-        if dim < 1:
-            raise ValueError(f"dim is {dim}, it must be at least 1")
+            raise ValueError(f"DINO: teacher_temperature must be two values above 0, got {teacher_temperature}")
+        check_integer(self, least=1, dim=dim)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.head = nn.Sequential(
@@ -84,19 +84,18 @@ class DINO(SSLModel):
         self.loss = DINOLoss(dim, temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Cross entropy between teacher and student; two views of one size and any others, each `(n, c, h, w)`."""
-        several_views(views, alike=2)
+        """Compute the cross entropy of teacher and student; two views of one size, then any, each `(n, c, h, w)`."""
+        several_views(self, views, same_shape=2)
         student = self.head[0](embed_views(self.embed, views))  # (v n, bottleneck)
         student = self.head[1](student, frozen=self.progress < self.frozen_until).chunk(len(views))  # (n, K) each
         teacher = self.teacher(torch.cat(list(views[:2]))).chunk(2)  # no gradient
         start, end = self.teacher_temperature
         moved = min(1, self.progress / self.warmup) if self.warmup else 1
-        loss: Tensor = self.loss(student, teacher, start + (end - start) * moved)
-        return loss
+        return self.loss(student, teacher, start + (end - start) * moved)
 
     def after_step(self, progress: float) -> None:
-        """Let the teacher follow."""
-        if self.training:  # the first step moves with the momentum of the beginning
+        """Update the teacher as an exponential moving average of the student."""
+        if self.training:  # self.progress is that before the step: the first update uses the initial momentum
             self.teacher.update(self._student(), cosine(self.momentum, 1, self.progress))
         super().after_step(progress)
 
@@ -105,7 +104,7 @@ class DINO(SSLModel):
 
 
 class _UnitLinear(nn.Module):
-    """Cosines between the input's rows and the weight's: weight normalisation with a length fixed at 1."""
+    """Cosines between input rows and weight rows: weight normalisation with the length fixed at 1."""
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()

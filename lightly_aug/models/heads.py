@@ -1,9 +1,11 @@
-"""One function for the heads of all methods."""
+"""The projection and prediction heads of all methods."""
 
 from itertools import pairwise
 from typing import Literal
 
 from torch import nn
+
+from lightly_aug.checks import check_choice
 
 __all__ = ["mlp"]
 
@@ -16,16 +18,16 @@ def mlp(
     last_norm: Literal["affine", "scale", "plain"] | None = None,
     activation: type[nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
-    """Linear layers with BatchNorm and an activation between them, and no activation at the end.
+    """Build linear layers with BatchNorm and an activation between them, without an activation at the end.
 
     Args:
-        widths: Width of the input, of every hidden layer, and of the output; two at least.
+        *widths: Width of the input, of every hidden layer, and of the output; at least two.
         bias: Give the linear layers a bias.
-        last_bias: Give the last one a bias; None does as `bias` says.
-        norm: Follow every hidden linear layer by BatchNorm.
-        last_norm: BatchNorm after the last layer: with γ and β (`"affine"`), with γ alone (`"scale"`), with
-            neither (`"plain"`), or None.
-        activation: After every hidden layer.
+        last_bias: Give the last linear layer a bias; None follows `bias`.
+        norm: Add BatchNorm after every hidden linear layer.
+        last_norm: Add BatchNorm after the last layer: with γ and β (`"affine"`), with γ alone (`"scale"`), with
+            neither (`"plain"`), or None for no BatchNorm.
+        activation: Activation after every hidden layer.
 
     Returns:
         The head, `(n, widths[0]) -> (n, widths[-1])`.
@@ -42,9 +44,8 @@ def mlp(
         )
     """
     if len(widths) < 2 or min(widths) < 1:
-        raise ValueError(f"mlp{widths}: give the width of input, hidden layers and output, each at least 1")
-    if last_norm not in (None, "affine", "scale", "plain"):
-        raise ValueError(f"last_norm is {last_norm!r}, it must be 'affine', 'scale', 'plain' or None")
+        raise ValueError(f"mlp: widths must be those of input, hidden layers and output, each at least 1, got {widths}")
+    check_choice("mlp", (None, "affine", "scale", "plain"), last_norm=last_norm)
     layers: list[nn.Module] = []
     for width, following in pairwise(widths[:-1]):
         layers.append(nn.Linear(width, following, bias=bias))

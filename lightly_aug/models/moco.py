@@ -5,34 +5,35 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_choice, check_share
 from lightly_aug.distributed import shuffle, unshuffle
 from lightly_aug.loss import InfoNCELoss
-from lightly_aug.loss._info_nce import unit
+from lightly_aug.loss._rows import unit
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_share
+from lightly_aug.models.momentum import MomentumEncoder
 
 __all__ = ["MoCo"]
 
 
 class MoCo(SSLModel):
-    """A query finds its key, made by a slowly following encoder, among a long queue of past keys.
+    """Contrastive learning against a long queue of past keys from a moving-average key encoder.
 
     Momentum Contrast for Unsupervised Visual Representation Learning (He et al. 2020, arXiv 1911.05722); version 2 is
     Improved Baselines with Momentum Contrastive Learning (Chen et al. 2020, arXiv 2003.04297). One-directional: the
-    first view is the query. Keys are shuffled over the ranks before BatchNorm sees them. The queue starts empty, so
-    the first step has loss 0 and the loss rises until the queue is full.
+    first view is the query. Key images are shuffled across ranks, for BatchNorm. The queue starts empty, so the first
+    step has loss 0, and the loss rises until the queue is full.
 
     Args:
-        backbone: The encoder, maps images to features `(n, d)` or `(n, d, 1, 1)`.
-        version: 1 ends in a linear layer, 2 in an MLP of two layers.
-        width: d; None measures it.
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, the encoder in the papers.
+        version: 1 for a linear head, 2 for an MLP of two layers.
+        width: Width d of the features; None measures it.
         dim: Width of the space in which views are compared.
-        queue: K, how many keys to remember.
-        momentum: m of the key encoder, from 0 to 1.
-        temperature: τ, above 0; None takes the paper's, 0.07 in version 1 and 0.2 in version 2.
+        queue: Number K of keys in the queue.
+        momentum: Momentum m of the key encoder, from 0 to 1.
+        temperature: Temperature τ, above 0; None takes the paper's value, 0.07 in version 1 and 0.2 in version 2.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -60,9 +61,8 @@ class MoCo(SSLModel):
         temperature: float | None = None,
     ) -> None:
         super().__init__()
-        if version not in (1, 2):
-            raise ValueError(f"MoCo has versions 1 and 2, got {version!r}")
-        check_share(momentum=momentum)
+        check_choice(self, (1, 2), version=version)
+        check_share(self, momentum=momentum)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.head = mlp(width, *[width] * (version - 1), dim, norm=False)
@@ -72,20 +72,20 @@ class MoCo(SSLModel):
         self.loss = InfoNCELoss((0.07 if version == 1 else 0.2) if temperature is None else temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """InfoNCE of the first view against the key of the second and the queue; views are `(n, c, h, w)`."""
-        x_q, x_k = two_views(views)
+        """Compute InfoNCE of the first view against the key of the second and the queue; views are `(n, c, h, w)`."""
+        x_q, x_k = two_views(self, views)
         q = self.head(self.embed(x_q))  # (n, dim)
         shuffled, order = shuffle(x_k)
         k = unit(unshuffle(self.key_encoder(shuffled), order))  # (n, dim), no gradient
-        loss: Tensor = self.loss(q, k, *self.queue.negatives())  # (n, 1 + K) logits
-        self.queue.update(k)  # after the loss: a query's own key is never among its negatives
+        loss = self.loss(q, k, *self.queue.negatives())  # (n, 1 + K) logits
+        self.queue.update(k)  # after the loss, so that a query's own key is never among its negatives
         return loss
 
     def after_step(self, progress: float) -> None:
-        """Let the key encoder follow.
+        """Update the key encoder as an exponential moving average of the query encoder.
 
-        The official code does this at the start of the next forward, between query and keys. No parameter changes in
-        between, and before the first step both encoders are equal, so every key is made by the same parameters.
+        The official code does this in the next forward pass, between query and keys. No parameter changes in between,
+        and before the first step both encoders are equal, so every key comes from the same parameters.
         """
         super().after_step(progress)
         if self.training:

@@ -4,29 +4,31 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_share
 from lightly_aug.loss import InfoNCELoss
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import MomentumEncoder, check_share, cosine
+from lightly_aug.models.momentum import MomentumEncoder, cosine
 
 __all__ = ["MoCoV3"]
 
 
 class MoCoV3(SSLModel):
-    """Each view finds its key among the keys of the batch; no queue, and a predictor on the side of the query.
+    """Contrastive learning within the batch, without a queue: a moving-average key encoder, and a predictor on queries.
 
     An Empirical Study of Training Self-Supervised Vision Transformers (Chen et al. 2021, arXiv 2104.02057). Symmetric;
-    BatchNorm sees each view by itself. A ViT is best made by `vit(moco_v3=True)`, which fixes its patch projection.
+    BatchNorm sees each view separately. For a ViT, use `vit(moco_v3=True)`, which fixes the patch projection.
 
     Args:
-        backbone: The encoder, maps images to features `(n, d)` or `(n, d, 1, 1)`.
-        vit: Heads as for a ViT (three layers, the predictor ends in BatchNorm) instead of a ResNet (two, it does not).
-        width: d; None measures it.
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, the encoder in the paper.
+        vit: Use the heads for a ViT (a projector of three layers, BatchNorm at the end of the predictor) instead of
+            those for a ResNet (two layers, no BatchNorm at the end).
+        width: Width d of the features; None measures it.
         hidden: Width of the heads' hidden layers.
         dim: Width of the space in which views are compared.
-        momentum: Of the key encoder at the beginning; it rises to 1 along a cosine.
-        temperature: τ, above 0; None takes the paper's, 1 for a ResNet and 0.2 for a ViT.
+        momentum: Initial momentum of the key encoder; it rises to 1 along a cosine.
+        temperature: Temperature τ, above 0; None takes the paper's value, 1 for a ResNet and 0.2 for a ViT.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -51,7 +53,7 @@ class MoCoV3(SSLModel):
         temperature: float | None = None,
     ) -> None:
         super().__init__()
-        check_share(momentum=momentum)
+        check_share(self, momentum=momentum)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, *[hidden] * (2 if vit else 1), dim, bias=False, last_norm="plain")
@@ -61,15 +63,14 @@ class MoCoV3(SSLModel):
         self.loss = InfoNCELoss((0.2 if vit else 1.0) if temperature is None else temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """2τ times the sum of both directions' InfoNCE, views `(n, c, h, w)`, as in the paper's pseudo-code."""
-        x0, x1 = two_views(views, images=2 if self.training else 1)
+        """Compute 2τ times the sum of both directions' InfoNCE, as the paper does; views are `(n, c, h, w)`."""
+        x0, x1 = two_views(self, views, images=2 if self.training else 1)
         q0, q1 = (self.predictor(self.projector(self.embed(x))) for x in (x0, x1))  # (n, dim)
         k0, k1 = self.key_encoder(x0), self.key_encoder(x1)  # (n, dim), no gradient
-        loss: Tensor = self.loss(q0, k1) + self.loss(q1, k0)
-        return 2 * self.loss.temperature * loss
+        return 2 * self.loss.temperature * (self.loss(q0, k1) + self.loss(q1, k0))
 
     def after_step(self, progress: float) -> None:
-        """Let the key encoder follow; the official code does it at the start of the next forward, which is the same."""
+        """Update the key encoder; the official code does so in the next forward pass, to the same effect."""
         super().after_step(progress)
         if self.training:
             self.key_encoder.update(self._encoder(), cosine(self.momentum, 1, progress))

@@ -1,4 +1,4 @@
-"""The slowly following copy of a network."""
+"""A copy of a network that tracks it as an exponential moving average."""
 
 import math
 from copy import deepcopy
@@ -6,16 +6,18 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MomentumEncoder", "check_share", "cosine"]
+from lightly_aug.checks import check_share
+
+__all__ = ["MomentumEncoder", "cosine"]
 
 
 def cosine(start: float, end: float, progress: float) -> float:
-    """Half a cosine from `start` to `end`, as momentum follows it in BYOL, MoCo v3 and DINO.
+    """Compute a half-cosine schedule from `start` to `end`, the momentum schedule of BYOL, MoCo v3 and DINO.
 
     Args:
-        start: The value at the beginning.
-        end: The value at the end.
-        progress: How much of the training is done, from 0 to 1.
+        start: Value at the beginning.
+        end: Value at the end.
+        progress: Share of the training that is done, from 0 to 1.
 
     Example:
         >>> [cosine(0.99, 1.0, progress) for progress in (0, 0.5, 1)]
@@ -25,14 +27,13 @@ def cosine(start: float, end: float, progress: float) -> float:
 
 
 class MomentumEncoder(nn.Module):
-    """A copy of a network whose parameters follow as an exponential moving average and receive no gradient.
+    """A copy of a network that tracks its parameters as an exponential moving average and receives no gradient.
 
-    Parameters move in `update` alone. Buffers, such as the running statistics of BatchNorm, are never averaged:
-    the copy has its own, which its own forward passes move while it is in training mode, as in the official code of
-    MoCo, BYOL and DINO.
+    Parameters change only in `update`. Buffers, such as the running statistics of BatchNorm, are never averaged: the
+    copy updates its own in its forward passes in training mode, as in the official code of MoCo, BYOL and DINO.
 
     Args:
-        network: What to copy; it shares no memory with the copy.
+        network: The network to copy; it shares no memory with the copy.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -41,32 +42,27 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """What the copy makes of `x`, without gradient."""
-        output: Tensor = self.network(x)
-        return output
+        """Compute the copy's output without gradient."""
+        return self.network(x)
 
     @torch.no_grad()
     def update(self, network: nn.Module, momentum: float) -> None:
-        """Move every parameter, biases and norms too: `θ' <- momentum * θ' + (1 - momentum) * θ`.
+        """Average every parameter, including biases and norms: `θ' <- momentum * θ' + (1 - momentum) * θ`.
 
         Args:
-            network: The network that is followed, with the same parameters by name and shape.
-            momentum: From 0, take the parameters over, to 1, stay.
+            network: The network to track, with the same parameters by name and shape.
+            momentum: Momentum, from 0 (copy the parameters) to 1 (keep the old ones).
 
         Raises:
             ValueError: The parameters differ in name or shape, or `momentum` is out of range.
         """
-        check_share(momentum=momentum)
-        own, followed = dict(self.network.named_parameters()), dict(network.named_parameters())
-        shapes, expected = ({name: tuple(p.shape) for name, p in ps.items()} for ps in (followed, own))
+        check_share(self, momentum=momentum)
+        own, online = dict(self.network.named_parameters()), dict(network.named_parameters())
+        shapes, expected = ({name: tuple(p.shape) for name, p in ps.items()} for ps in (online, own))
         if shapes != expected:
             differing = sorted(name for name, _ in shapes.items() ^ expected.items())
-            raise ValueError(f"the networks differ in {differing[:4]}: follow the network that was copied")
-        torch._foreach_lerp_(list(own.values()), [followed[name] for name in own], 1 - momentum)
-
-
-def check_share(**values: float) -> None:
-    """Refuse what is no share of one, by name."""
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}, it must lie in [0, 1]")
+            raise ValueError(
+                "MomentumEncoder: network must have the parameters of the network that was copied, "
+                f"got others in {differing[:4]}"
+            )
+        torch._foreach_lerp_(list(own.values()), [online[name] for name in own], 1 - momentum)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lightly_aug.loss import InfoNCELoss
-from lightly_aug.loss._info_nce import unit
+from lightly_aug.loss._rows import unit
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
@@ -15,21 +15,21 @@ __all__ = ["NNCLR"]
 
 
 class NNCLR(SSLModel):
-    """The positive of a view is the nearest neighbour, among past embeddings, of the image's other view.
+    """Contrastive learning whose positive is the other view's nearest neighbour in a queue of past embeddings.
 
     With a Little Help from My Friends: Nearest-Neighbor Contrastive Learning (Dwibedi et al. 2021, arXiv 2104.14548).
-    Symmetric; BatchNorm sees each view by itself; negatives are the predictions for the other images of the batch, on
-    all ranks. No official code exists: this is the paper's pseudo-code, and the widths are recalled from it. While the
-    queue is empty, at the first step, an embedding stands for its own neighbour.
+    Symmetric; BatchNorm sees each view separately; negatives are the predictions for the other images of the batch on
+    all ranks. No official code exists: this follows the paper's pseudo-code, with its widths from memory. At the first
+    step, while the queue is empty, an embedding is its own neighbour.
 
     Args:
-        backbone: f, maps images to features `(n, d)` or `(n, d, 1, 1)`.
-        width: d; None measures it.
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, f in the paper.
+        width: Width d of the features; None measures it.
         hidden: Width of the projector's hidden layers.
         dim: Width of the space in which views are compared.
         predictor_hidden: Width of the predictor's hidden layer.
-        queue: How many embeddings to search for neighbours.
-        temperature: τ, above 0.
+        queue: Number of embeddings to search for neighbours.
+        temperature: Temperature τ, above 0.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -62,11 +62,11 @@ class NNCLR(SSLModel):
         self.loss = InfoNCELoss(temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """The mean of both directions' InfoNCE; views are `(n, c, h, w)`."""
-        x0, x1 = two_views(views, images=2 if self.training else 1)
+        """Compute the mean of both directions' InfoNCE; views are `(n, c, h, w)`."""
+        x0, x1 = two_views(self, views, images=2 if self.training else 1)
         z0, z1 = self.projector(self.embed(x0)), self.projector(self.embed(x1))  # (n, dim)
         p0, p1 = self.predictor(z0), self.predictor(z1)  # (n, dim)
         nn0, nn1 = self.queue.nearest(z0), self.queue.nearest(z1)  # (n, dim), no gradient
-        loss: Tensor = (self.loss(nn0, p1) + self.loss(nn1, p0)) / 2
-        self.queue.update(unit(z0.detach()))  # one view, after the loss
+        loss = (self.loss(nn0, p1) + self.loss(nn1, p0)) / 2
+        self.queue.update(unit(z0.detach()))  # view 0 only, after the loss
         return loss

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_choice
 from lightly_aug.loss import PAWSLoss
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
@@ -13,25 +14,25 @@ __all__ = ["PAWS"]
 
 
 class PAWS(SSLModel):
-    """Views of an unlabelled image agree on its label, which they read off the labelled images of the batch.
+    """Semi-supervised learning: views of an unlabelled image agree on a class, predicted from labelled images.
 
     Semi-Supervised Learning of Visual Features by Non-Parametrically Predicting View Assignments with Support Samples
-    (Assran et al. 2021, arXiv 2104.13963). A batch holds both kinds: `targets` is -1 for the images without a label, as
-    torchvision's STL10 and scikit-learn have it, and those with one are the support. Every class should be in every
-    batch: `lightly_aug.train.SupportBatchSampler` sees to it. BatchNorm sees all views of one size, of both kinds, as
-    one batch.
+    (Assran et al. 2021, arXiv 2104.13963). A batch holds both kinds of images: `targets` is -1 for those without a
+    label, as in torchvision's STL10 and scikit-learn; those with a label are the support. Every class should be in
+    every batch, as `lightly_aug.train.SupportBatchSampler` ensures. BatchNorm sees all views of one size, of both
+    kinds, as one batch.
 
     Args:
-        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, of any of the views' sizes.
-        classes: C, how many labels there are.
-        width: d; None measures it.
+        backbone: Maps images of all the views' sizes to features `(n, d)` or `(n, d, 1, 1)`.
+        classes: Number C of classes.
+        width: Width d of the features; None measures it.
         hidden: Width of the projector's hidden layers (128 on CIFAR-10).
-        dim: Width of its output (128 on CIFAR-10).
-        predictor: Whether the anchors have a predictor (not on CIFAR-10).
-        support_views: How many views of a labelled image are support, 1 or 2 (2 on CIFAR-10).
-        temperature: τ of the similarities, above 0.
-        sharpening: T of the targets, above 0.
-        smoothing: Of the labels, 0 to 1.
+        dim: Width of the projector's output (128 on CIFAR-10).
+        predictor: Use a predictor on the anchors (not on CIFAR-10).
+        support_views: Number of views of a labelled image to use as support, 1 or 2 (2 on CIFAR-10).
+        temperature: Temperature τ of the similarities, above 0.
+        sharpening: Temperature T of the targets, above 0.
+        smoothing: Label smoothing, 0 to 1.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -60,8 +61,7 @@ class PAWS(SSLModel):
         smoothing: float = 0.1,
     ) -> None:
         super().__init__()
-        if support_views not in (1, 2):
-            raise ValueError(f"support_views is {support_views}, it must be 1 or 2")
+        check_choice(self, (1, 2), support_views=support_views)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, hidden, hidden, dim)
@@ -72,11 +72,11 @@ class PAWS(SSLModel):
         self.loss = PAWSLoss(classes, temperature, sharpening, smoothing)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Cross entropy of views against the other view's label, and the mean entropy; `targets` `(n,)` are needed.
+        """Compute the cross entropy against the other view's prediction, minus the mean entropy; needs `targets`.
 
-        Two views of one size come first, any number of others may follow, each `(n, c, h, w)`.
+        Two views of one size come first, any number of others may follow, each `(n, c, h, w)`; `targets` are `(n,)`.
         """
-        several_views(views, alike=2)
+        several_views(self, views, same_shape=2)
         labelled, unlabelled = _split(targets, len(views[0]), self.loss.classes)
         supports = [x[labelled] for x in views[: self.support_views]]
         anchors = [x[unlabelled] for x in views]
@@ -84,28 +84,27 @@ class PAWS(SSLModel):
         z = self.predictor(h)
         count, m = len(views), self.support_views * len(labelled)
         assert targets is not None
-        loss: Tensor = self.loss(
+        return self.loss(
             z[m:].chunk(count),
             h[m:].chunk(count)[:2],
             z[:m],
             h[:m],
             targets[labelled.to(targets.device)].to(z.device).repeat(self.support_views),
         )
-        return loss
 
 
 def _split(targets: Tensor | None, n: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Rows with and without label."""
+    """Return the rows with a label, and those without."""
     if targets is None or targets.shape != (n,):
-        came = "none" if targets is None else f"targets of shape {tuple(targets.shape)}"
-        raise ValueError(f"PAWS needs a label for each of {n} images, -1 where there is none, got {came}")
+        came = None if targets is None else tuple(targets.shape)
+        raise ValueError(f"PAWS: targets must be a label for each of {n} images, -1 where there is none, got {came}")
     if targets.device.type == "cpu" and int(targets.max()) >= classes:
-        raise ValueError(f"targets go up to {targets.max()}, with classes={classes} to {classes - 1} at most")
+        raise ValueError(f"PAWS: targets must be below classes={classes}, got {targets.max()}")
     has = targets >= 0
     labelled, unlabelled = has.nonzero()[:, 0], (~has).nonzero()[:, 0]
     if not len(labelled) or not len(unlabelled):
         raise ValueError(
-            f"PAWS needs images with and without label in every batch, got {len(labelled)} with and {len(unlabelled)} "
-            "without: let a batch sampler pick some of each"
+            f"PAWS: targets must have images with and without label in every batch, got {len(labelled)} with and "
+            f"{len(unlabelled)} without: use a batch sampler such as SupportBatchSampler"
         )
     return labelled, unlabelled

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_choice
 from lightly_aug.loss import NTXentLoss
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, two_views
@@ -15,18 +16,18 @@ __all__ = ["SimCLR"]
 
 
 class SimCLR(SSLModel):
-    """Two views of an image attract, all other views of the batch repel.
+    """Contrastive learning of two views of each image against all other views of the batch.
 
     A Simple Framework for Contrastive Learning of Visual Representations (Chen et al. 2020, arXiv 2002.05709); version
-    2 with its deeper head is Big Self-Supervised Models are Strong Semi-Supervised Learners (Chen et al. 2020, arXiv
+    2, with its deeper head, is Big Self-Supervised Models are Strong Semi-Supervised Learners (Chen et al. 2020, arXiv
     2006.10029). BatchNorm sees both views as one batch; over several processes the paper synchronises it.
 
     Args:
-        backbone: f, maps images to features `(n, d)` or `(n, d, 1, 1)`.
-        version: 1 has a head of two layers, 2 of three.
-        width: d; None measures it.
+        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, f in the paper.
+        version: 1 for a head of two layers, 2 for three.
+        width: Width d of the features; None measures it.
         dim: Width of the space in which views are compared.
-        temperature: τ of NT-Xent, above 0; the papers take 0.1, and 0.5 on CIFAR-10.
+        temperature: Temperature τ of NT-Xent, above 0; the papers take 0.1, and 0.5 on CIFAR-10.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -49,17 +50,15 @@ class SimCLR(SSLModel):
         temperature: float = 0.1,
     ) -> None:
         super().__init__()
-        if version not in (1, 2):
-            raise ValueError(f"SimCLR has versions 1 and 2, got {version!r}")
+        check_choice(self, (1, 2), version=version)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.head = mlp(width, *[width] * version, dim, bias=False, last_norm="scale")
         self.loss = NTXentLoss(temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """NT-Xent of two views, each `(n, c, h, w)`."""
-        x = torch.cat(two_views(views))  # (2n, c, h, w)
+        """Compute NT-Xent of two views, each `(n, c, h, w)`."""
+        x = torch.cat(two_views(self, views))  # (2n, c, h, w)
         h = self.embed(x)  # (2n, d)
         z0, z1 = self.head(h).chunk(2)  # (n, dim) each
-        loss: Tensor = self.loss(z0, z1)
-        return loss
+        return self.loss(z0, z1)

@@ -13,14 +13,14 @@ __all__ = ["SimSiam"]
 
 
 class SimSiam(SSLModel):
-    """One network predicts what it makes itself of the other view; stopping the gradient there is all it takes.
+    """Siamese learning without negatives: predict the other view's projection, with a stop-gradient against collapse.
 
     Exploring Simple Siamese Representation Learning (Chen & He 2021, arXiv 2011.10566). Symmetric; BatchNorm sees each
-    view by itself. The paper keeps the learning rate of `predictor` constant: give it a parameter group of its own.
+    view separately. The paper keeps the learning rate of `predictor` constant: give it a parameter group of its own.
 
     Args:
         backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`.
-        width: d; None measures it.
+        width: Width d of the features; None measures it.
         dim: Width of the projector's layers, and of the space in which views are compared.
         bottleneck: Width of the predictor's hidden layer.
 
@@ -42,14 +42,13 @@ class SimSiam(SSLModel):
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, dim, dim, dim, bias=False, last_bias=True, last_norm="plain")
-        self.projector[-2].bias.requires_grad_(False)  # BatchNorm follows, which takes it away again
+        self.projector[-2].bias.requires_grad_(False)  # the BatchNorm that follows cancels it
         self.predictor = mlp(dim, bottleneck, dim, bias=False, last_bias=True)
         self.loss = NegativeCosineLoss()
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """The mean of both directions, -1 to 1; views are `(n, c, h, w)`."""
-        x0, x1 = two_views(views, images=2 if self.training else 1)
+        """Compute the mean of both directions, -1 to 1; views are `(n, c, h, w)`."""
+        x0, x1 = two_views(self, views, images=2 if self.training else 1)
         z0, z1 = self.projector(self.embed(x0)), self.projector(self.embed(x1))  # (n, dim)
         p0, p1 = self.predictor(z0), self.predictor(z1)  # (n, dim)
-        loss: Tensor = (self.loss(p0, z1) + self.loss(p1, z0)) / 2  # which stops the gradient at z
-        return loss
+        return (self.loss(p0, z1) + self.loss(p1, z0)) / 2  # the loss stops the gradient at z

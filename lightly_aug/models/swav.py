@@ -5,37 +5,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_integer, check_share
 from lightly_aug.distributed import rank, world_size
 from lightly_aug.loss import SwaVLoss
-from lightly_aug.loss._info_nce import dot, unit
+from lightly_aug.loss._rows import dot, unit
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
 from lightly_aug.models.heads import mlp
-from lightly_aug.models.momentum import check_share
 
 __all__ = ["SwaV"]
 
 
 class SwaV(SSLModel):
-    """Every view predicts to which prototypes the two large views of its image are assigned.
+    """Online clustering: every view predicts the prototype assignments of the two large views of its image.
 
     Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al. 2020, arXiv 2006.09882).
-    BatchNorm sees all views of one size as one batch. If the loss stays at ln(prototypes), take a smaller epsilon, or
+    BatchNorm sees all views of one size as one batch. If the loss stays at ln(prototypes), use a smaller epsilon, or
     freeze the prototypes for longer.
 
     Args:
-        backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, of any of the views' sizes.
-        width: d; None measures it.
+        backbone: Maps images of all the views' sizes to features `(n, d)` or `(n, d, 1, 1)`.
+        width: Width d of the features; None measures it.
         hidden: Width of the projector's hidden layer.
         dim: Width of the space in which views are compared.
-        prototypes: K, how many.
-        temperature: τ of the predictions, above 0.
-        epsilon: Regularisation of the assignments, above 0.
-        queue: How many past embeddings take part in the assignments, 0 for none: small batches need them, the paper
-            takes 3840 with batches of 256. They take part once the queue is full.
-        queue_from: From which progress on it is filled, 0 to 1 (the paper: epoch 15 of 200).
-        frozen_until: Until which progress the prototypes stay, 0 to 1 (the paper: one epoch). Under
+        prototypes: Number K of prototypes.
+        temperature: Temperature τ of the predictions, above 0.
+        epsilon: Regularisation ε of the assignments, above 0.
+        queue: Number of past embeddings to assign together with the batch, 0 for none: small batches need them, the
+            paper takes 3840 with batches of 256. They are used once the queue is full.
+        queue_from: Progress from which the queue is filled, 0 to 1 (epoch 15 of 200 in the paper).
+        frozen_until: Progress until which the prototypes are frozen, 0 to 1 (one epoch in the paper). Under
             `DistributedDataParallel` this needs `find_unused_parameters=True`.
 
     Raises:
@@ -65,9 +65,8 @@ class SwaV(SSLModel):
         frozen_until: float = 0.0,
     ) -> None:
         super().__init__()
-        check_share(queue_from=queue_from, frozen_until=frozen_until)
-        if prototypes < 1:
-            raise ValueError(f"prototypes is {prototypes}, it must be at least 1")
+        check_share(self, queue_from=queue_from, frozen_until=frozen_until)
+        check_integer(self, least=1, prototypes=prototypes)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.projector = mlp(width, hidden, dim)
@@ -79,8 +78,8 @@ class SwaV(SSLModel):
         self._normalize()
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """The swapped prediction of two views of one size and any number of others, each `(n, c, h, w)`."""
-        several_views(views, alike=2)
+        """Compute the swapped prediction of two views of one size and any number of others, each `(n, c, h, w)`."""
+        several_views(self, views, same_shape=2)
         weight = self.prototypes.weight.detach() if self.progress < self.frozen_until else self.prototypes.weight
         z = unit(self.projector(embed_views(self.embed, views)))  # (v n, dim)
         scores = dot(z, weight).chunk(len(views))  # (n, K) each
@@ -88,17 +87,17 @@ class SwaV(SSLModel):
         if self.progress >= self.queue_from:
             for queue in self.queues:
                 keys, valid = queue.negatives()
-                own = slice(rank(), None, world_size())  # all ranks have the same queue: each brings a part of it
+                own = slice(rank(), None, world_size())  # all ranks have the same queue: each takes a part
                 queued.append(dot(keys[own], weight.detach()))
                 full.append(valid.all().expand(len(queued[-1])))
-        loss: Tensor = self.loss(scores, queued or None, full or None)
+        loss = self.loss(scores, queued or None, full or None)
         for queue, embeddings in zip(self.queues, z.detach().chunk(len(views)), strict=False):
             if self.progress >= self.queue_from:
                 queue.update(embeddings)
         return loss
 
     def after_step(self, progress: float) -> None:
-        """Bring the prototypes back to unit length."""
+        """Normalise the prototypes."""
         super().after_step(progress)
         if self.training:
             self._normalize()

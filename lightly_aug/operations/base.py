@@ -55,7 +55,7 @@ class Operation(ABC):
         >>> collate = MultiViewCollateFunction([View(Shape(8), RandomGamma())], seed=0)
         >>> views = collate([torch.rand(3, 9, 9)])
         >>> views.draws[0]["RandomGamma.gamma"]
-        tensor([0.9718])
+        tensor([1.4246])
     """
 
     columns: ClassVar[tuple[str, ...]] = ()

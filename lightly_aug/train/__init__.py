@@ -1,4 +1,4 @@
-"""Training."""
+"""A training loop, a progress bar, and batches with labelled images."""
 
 from lightly_aug.train._progress import progress
 from lightly_aug.train.loop import Step, fit

@@ -11,13 +11,13 @@ __all__ = ["progress"]
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[Step], None]]:
-    """Show a bar, the loss and the time that is left; give the result to `fit` as `on_step`.
+    """Show a progress bar with loss and remaining time; pass the value it yields to `fit` as `on_step`.
 
-    Where there is no terminal, only the end is shown. The loss is read at every tenth step alone, since reading it
-    waits for the device.
+    Without a terminal, only the final state is shown. The loss is read only at every tenth step, since reading it waits
+    for the device.
 
     Args:
-        title: stands in front of the bar.
+        title: Text in front of the bar.
     """
     with extra("demo"):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

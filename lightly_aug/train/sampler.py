@@ -1,4 +1,4 @@
-"""Batches of images with and without label."""
+"""A batch sampler that mixes labelled and unlabelled images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,20 +11,20 @@ __all__ = ["SupportBatchSampler"]
 
 
 class SupportBatchSampler(Sampler[list[int]]):
-    """Batches for PAWS: in each as many labelled images of every class, in front of unlabelled ones.
+    """Batches for PAWS: the same number of labelled images of every class, followed by unlabelled images.
 
-    A pass shows every unlabelled image once, but for those that do not fill a batch; labelled ones are drawn anew for
-    each batch. Give it to a `DataLoader` as `batch_sampler`, over a dataset that is not `Indexed`: the views of an
-    indexed image are the same whenever it comes up in an epoch. Every rank has unlabelled images of its own.
+    A pass shows every unlabelled image once, except those that do not fill a batch; labelled images are drawn again for
+    each batch. Pass it to a `DataLoader` as `batch_sampler`, over a dataset that is not `Indexed`: an indexed image has
+    the same views every time it is repeated in an epoch. Every rank has its own unlabelled images.
 
     Args:
-        labels: Of all images, -1 where there is none.
-        batch_size: Images in a batch, labelled and unlabelled.
-        per_class: Labelled images of every class in a batch.
-        seed: Of the order; each pass continues it.
+        labels: Labels of all images, -1 for images without one.
+        batch_size: Number of images in a batch, labelled and unlabelled.
+        per_class: Number of labelled images of every class in a batch.
+        seed: Seed of the order; each pass continues its random numbers.
 
     Raises:
-        ValueError: A batch cannot hold so many, or there are not enough images of one kind.
+        ValueError: A batch cannot hold so many images, or there are too few of one kind.
 
     Example:
         >>> sampler = SupportBatchSampler([0, 0, 1, 1, -1, -1, -1, -1], batch_size=4, per_class=1)
@@ -38,12 +38,13 @@ class SupportBatchSampler(Sampler[list[int]]):
         self.others = np.flatnonzero(known < 0)[rank() :: world_size()]
         self.per_class = per_class
         self.free = batch_size - per_class * len(self.supports)
-        self.count = int((known < 0).sum()) // world_size()  # on every rank as many
+        self.count = int((known < 0).sum()) // world_size()  # the same on every rank
         fewest = min(map(len, self.supports), default=0)
         if per_class < 1 or not 1 <= self.free <= self.count or fewest < per_class:
             raise ValueError(
-                f"a batch of {batch_size} cannot hold {per_class} images of each of {len(self.supports)} classes (the "
-                f"smallest has {fewest}) and some of {self.count} without label: change batch_size or per_class"
+                f"SupportBatchSampler: batch_size must have room for per_class images of each of {len(self.supports)} "
+                f"classes (the smallest has {fewest}) and some of {self.count} without label, "
+                f"got batch_size={batch_size} and per_class={per_class}"
             )
         self.rng = np.random.default_rng(seed + (rank() << 32))
 

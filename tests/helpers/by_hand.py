@@ -1,29 +1,28 @@
-"""What methods written by hand need: float64, an optimiser of their own, and cosines one by one."""
+"""Helpers for methods written by hand: float64, a plain optimiser, and cosines of single rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from itertools import islice
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from helpers.methods import Batch, batches, optimiser_of, train
+from helpers.methods import Batch, batches, make_optimiser, train
 from lightly_aug.models import SSLModel
 
-Module = TypeVar("Module", bound=nn.Module)
 
-
-def some(name: str, steps: int, rows: int = 8) -> list[Batch]:
-    """The first batches of a method's views in float64."""
+def first_batches(name: str, steps: int, rows: int = 8) -> list[Batch]:
+    """Return the first batches of a method's views in float64."""
     return [batch.to(torch.float64).rows(slice(rows)) for batch in islice(batches(name), steps)]
 
 
-def copies(*modules: Module) -> list[Module]:
+def copy_modules(*modules: nn.Module) -> list[Any]:
+    """Copy modules; Any, as tests look at their parts."""
     return [deepcopy(module) for module in modules]
 
 
-def follow(
+def assert_same_losses(
     model: SSLModel,
     data: Sequence[Batch],
     networks: Iterable[nn.Module],
@@ -32,19 +31,19 @@ def follow(
     edit: Callable[[float], None] = lambda progress: None,
     total: int = 8,
 ) -> None:
-    """Train the model, and from the same seed what is written by hand: the losses of all steps are equal, and differ.
+    """Train the model and the method written by hand from one seed: losses agree, and differ between steps.
 
     Args:
-        model: in float64, as are the batches.
-        data: one batch a step.
-        networks: copies of what is trained.
-        loss: of a batch, and of the progress before the step.
-        after: each step, of the progress then.
-        edit: the gradients, of the progress before the step.
-        total: of how many steps these are the first.
+        model: The model in float64, as are the batches.
+        data: One batch per step.
+        networks: Copies of the networks to train.
+        loss: The loss of a batch, given the progress before the step.
+        after: Called after each step with the progress.
+        edit: Changes the gradients, given the progress before the step.
+        total: Number of steps of which these are the first.
     """
     torch.manual_seed(1)
-    losses = train(model, optimiser_of(model), iter(data), len(data), total)
+    losses = train(model, make_optimiser(model), iter(data), len(data), total)
     torch.manual_seed(1)
     expected = []
     velocity: dict[nn.Parameter, Tensor] = {}
@@ -53,7 +52,7 @@ def follow(
         value = loss(batch, step / total)
         for p in parameters:
             p.grad = None
-        value.backward()
+        torch.autograd.backward(value)
         edit(step / total)
         for p in parameters:
             if p.grad is not None:
@@ -66,9 +65,9 @@ def follow(
 
 
 def average(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
-    """θ' = m θ' + (1 - m) θ."""
-    for p, followed in zip(slow.parameters(), fast.parameters(), strict=True):
-        p.data = momentum * p.data + (1 - momentum) * followed.data
+    """Update the parameters θ' of `slow`: θ' = m θ' + (1 - m) θ."""
+    for p, q in zip(slow.parameters(), fast.parameters(), strict=True):
+        p.data = momentum * p.data + (1 - momentum) * q.data
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
@@ -79,17 +78,17 @@ def mean(terms: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(terms)).mean()
 
 
-def found(query: Tensor, key: Tensor, others: Iterable[Tensor], temperature: float) -> Tensor:
-    """-log of the key's share among the key and the others: InfoNCE of one query."""
+def contrast(query: Tensor, key: Tensor, others: Iterable[Tensor], temperature: float) -> Tensor:
+    """Compute InfoNCE of one query: -log of the key's share among the key and the others."""
     weights = [(cosine(query, x) / temperature).exp() for x in (key, *others)]
     return -(weights[0] / torch.stack(weights).sum()).log()
 
 
-def without(rows: Sequence[Tensor] | Tensor, i: int) -> Iterator[Tensor]:
-    """All rows but one."""
+def all_but(rows: Sequence[Tensor] | Tensor, i: int) -> Iterator[Tensor]:
+    """Yield all rows except row i."""
     return (row for j, row in enumerate(rows) if j != i)
 
 
 def units(x: Tensor) -> list[Tensor]:
-    """Rows of unit length, without gradient."""
+    """Normalise rows, without gradient."""
     return [row / (row @ row).sqrt() for row in x.detach()]

@@ -1,9 +1,10 @@
-"""All methods, small, with real images in the views of their papers: the rows of the contract."""
+"""All methods at a small size, with real images in the views of their papers: the rows of the contract."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import cycle, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,6 @@ from lightly_aug import (
     SimSiamCollateFunction,
     SwaVCollateFunction,
 )
-from lightly_aug.demo import photograph_patches
 from lightly_aug.models import (
     AMDIM,
     BYOL,
@@ -44,23 +44,24 @@ from lightly_aug.models import (
     SSLModel,
     SwaV,
 )
+from lightly_aug.photographs import photograph_patches
 
 IMAGES, BATCH, SIDE = 32, 8, 16
 
 
 class Method(NamedTuple):
-    """A row.
+    """A row of the contract.
 
     Attributes:
-        model: from a backbone and keyword arguments.
-        collate: its views, from options.
-        targets: its copies of trained parameters, by the beginning of their names.
-        alone: whether one image is a batch; else what the error says.
-        steps: in which the loss falls, after `queue` steps that fill the queue.
-        queue: how many these are.
+        model: Builds the `SSLModel` from a backbone and keyword arguments; Any, as tests look at its attributes.
+        collate: Builds the collate function of its views from options.
+        targets: Prefixes of the names of parameters that are copies or fixed.
+        alone: Text of the error for a batch of one image; empty if such a batch works.
+        steps: Number of steps in which the loss falls, after `queue` steps that fill the queue.
+        queue: Number of steps before them.
     """
 
-    model: Callable[..., SSLModel]
+    model: Callable[..., Any]
     collate: Callable[..., BaseCollateFunction]
     targets: tuple[str, ...] = ()
     alone: str = ""
@@ -68,8 +69,8 @@ class Method(NamedTuple):
     queue: int = 4
 
 
-CROPS = {"size": SIDE, "local_size": 12, "local_views": 2}
-HEADS = "needs 2 images at least in training, the batch has 1"
+CROPS: dict[str, Any] = {"size": SIDE, "local_size": 12, "local_views": 2}
+HEADS = "views must have at least 2 images in training, for BatchNorm in the heads, got 1"
 
 METHODS = {
     "SimCLR v1": Method(partial(SimCLR, dim=8), partial(SimCLRCollateFunction, SIDE)),
@@ -106,14 +107,19 @@ METHODS = {
         partial(DINO, hidden=32, bottleneck=8, dim=16, momentum=0.9, frozen_until=0),
         partial(DINOCollateFunction, **CROPS),
         ("teacher.",),
-        steps=12,  # until the centre catches up and spreads the targets
+        steps=12,  # before the centre catches up and spreads the targets
         queue=0,
     ),
     "PIRL": Method(
         partial(PIRL, images=IMAGES, patches=4, dim=8, negatives=20, momentum=0.97),
         partial(PIRLCollateFunction, SIDE, patch=12, jigsaw=32, grid=2),
     ),
-    "PAWS": Method(partial(PAWS, classes=2, hidden=32, dim=16), partial(PAWSCollateFunction, **CROPS), (), "with and"),
+    "PAWS": Method(
+        partial(PAWS, classes=2, hidden=32, dim=16),
+        partial(PAWSCollateFunction, **CROPS),
+        (),
+        "images with and without label",
+    ),
     "AMDIM": Method(partial(AMDIM, maps=("4", "2"), size=SIDE), partial(AMDIMCollateFunction, SIDE)),
     "CPC v2": Method(
         partial(CPC, patch=12, stride=6, grid=3, context=16, blocks=2, dim=8), partial(CPCCollateFunction, 24, 12, 6)
@@ -124,8 +130,9 @@ METHODS = {
 }
 
 
-class Batch(NamedTuple):
-    """What a method is called with."""
+@dataclass(frozen=True)
+class Batch:
+    """The arguments of a method's forward pass."""
 
     views: list[Tensor]
     targets: Tensor
@@ -144,7 +151,7 @@ class Batch(NamedTuple):
 
 
 def tiny() -> nn.Sequential:
-    """Two convolutions that give maps of 7x7 and 3x3 for images of 16x16, and 16 features `(n, 16, 1, 1)`."""
+    """Two convolutions with maps of 7x7 and 3x3 for images of 16x16, and 16 features `(n, 16, 1, 1)`."""
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
         nn.Conv2d(8, 16, 3, stride=2, bias=False), nn.BatchNorm2d(16), nn.AdaptiveAvgPool2d(1),
@@ -153,7 +160,7 @@ def tiny() -> nn.Sequential:
 
 @cache
 def _images() -> list[tuple[object, int]]:
-    """Two patches of each of 16 photographs; of four in a row two have a label, 0 or 1, and two have -1."""
+    """Two patches of each of 16 photographs; of each four, two have a label, 0 or 1, and two have -1."""
     patches = [image for image, label in photograph_patches(side=32, train=2, test=0).train if label < IMAGES // 2]
     return [(image, i // 2 % 2 if i % 4 in (0, 3) else -1) for i, image in enumerate(patches)]
 
@@ -166,23 +173,23 @@ def _epochs(name: str, count: int) -> list[Batch]:
 
 
 def batches(name: str, epochs: int = 3) -> Iterator[Batch]:
-    """Batches of a method's views of the same images, around and around; a queue of 12 never holds what comes next."""
+    """Yield batches of the same images without end; a queue of 12 never holds the images of the next batch."""
     return cycle(_epochs(name, epochs))
 
 
-def optimiser_of(model: nn.Module, lr: float = 0.02) -> torch.optim.Optimizer:
+def make_optimiser(model: nn.Module, lr: float = 0.02) -> torch.optim.Optimizer:
     return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, momentum=0.9)
 
 
 def train(
     model: SSLModel, optimiser: torch.optim.Optimizer, data: Iterator[Batch], steps: int, total: int | None = None
 ) -> list[float]:
-    """Losses of so many steps, of `total` if that is more."""
+    """Train for a number of steps, the first of `total`, and return their losses."""
     losses = []
     for step, batch in enumerate(islice(data, steps)):
         loss = batch.loss(model)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         model.after_step((step + 1) / (total or steps))
         losses.append(loss.item())

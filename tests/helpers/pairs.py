@@ -1,4 +1,7 @@
-"""Every loss as a function of two views (n, d), which are dealt out and permuted but never calculated with."""
+"""Every loss as a function of two views (n, d), whose values are only moved and copied before they reach the loss."""
+
+# mypy: warn-return-any=False
+# The call of a module returns Any.
 
 import math
 from collections.abc import Callable
@@ -24,13 +27,13 @@ Loss = Callable[..., Tensor]
 
 
 def pair(n: int = 5, d: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Two views of n images in float64."""
+    """Draw two views of n images in float64."""
     z0, z1 = torch.randn(2, n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return z0.clone().requires_grad_(), z1.clone().requires_grad_()
 
 
 def same_with_gradients(value: Tensor, expected: Tensor, *inputs: Tensor) -> None:
-    """Equal to 1e-10, as are the gradients of all inputs."""
+    """Assert that values and the gradients of all inputs are equal to 1e-10."""
     torch.testing.assert_close(value, expected, rtol=0, atol=1e-10)
     gradients = torch.autograd.grad(value, inputs)
     torch.testing.assert_close(gradients, torch.autograd.grad(expected, inputs), rtol=1e-10, atol=1e-10)
@@ -45,12 +48,12 @@ def info_nce(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
 
 
 def info_nce_with_bank(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
-    return InfoNCELoss(temperature)(z0, z1, constant(z0), torch.arange(7, device=z0.device) < 4)
+    return InfoNCELoss(temperature)(z0, z1, constant_rows(z0), torch.arange(7, device=z0.device) < 4)
 
 
 def info_nce_with_own(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
     own = torch.stack([z0.roll(1, 1), z1.roll(2, 1)], 1)
-    return InfoNCELoss(temperature)(z0, z1, own=own) + InfoNCELoss(temperature)(z0, z1, constant(z0), own=own)
+    return InfoNCELoss(temperature)(z0, z1, own=own) + InfoNCELoss(temperature)(z0, z1, constant_rows(z0), own=own)
 
 
 def negative_cosine(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
@@ -82,22 +85,22 @@ def dino(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
 
 def paws(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
     anchors, targets = [z0, z1, z0.roll(1, 1)], [z1.roll(1, 1), z0.roll(2, 1)]
-    labels = z1[:, :3].argmax(1)  # a label stays with its row
+    labels = z1[:, :3].argmax(1)  # a label that moves with its row
     return PAWSLoss(3, temperature)(anchors, targets, z1.roll(2, 1), z0.roll(1, 1), labels)
 
 
 def amdim(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
-    maps = [(z, rolls(z, 2, 2), rolls(z, 3, 2)) for z in (z0, z1)]
+    maps = [(z, roll_into_map(z, 2, 2), roll_into_map(z, 3, 2)) for z in (z0, z1)]
     places = torch.tensor([[1], [2]], device=z0.device).expand(2, len(z0))
     return AMDIMLoss(clip=3.0)(maps[0], maps[1], places)
 
 
 def cpc(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
-    return CPCLoss()({k: rolls(z0, 3, 2).roll(k, 1) for k in (1, 2)}, rolls(z1, 3, 2))
+    return CPCLoss()({k: roll_into_map(z0, 3, 2).roll(k, 1) for k in (1, 2)}, roll_into_map(z1, 3, 2))
 
 
 def nce(z0: Tensor, z1: Tensor, temperature: float = 0.1) -> Tensor:
-    return NCELoss(50, temperature).to(z0.device)(z0, z1, constant(z0))
+    return NCELoss(50, temperature).to(z0.device)(z0, z1, constant_rows(z0))
 
 
 LOSSES: tuple[Loss, ...] = (
@@ -109,11 +112,11 @@ NORMALISED: tuple[Loss, ...] = (
 )
 
 
-def constant(z: Tensor) -> Tensor:
-    """Seven rows as wide as z, of whole numbers, which every dtype holds exactly."""
+def constant_rows(z: Tensor) -> Tensor:
+    """Return seven rows as wide as z, of whole numbers that every dtype holds exactly."""
     return ((torch.arange(7 * z.shape[1], device=z.device) * 5) % 11 - 5).view(7, -1).to(z.dtype)
 
 
-def rolls(z: Tensor, *size: int) -> Tensor:
-    """A map (n, d, rows, columns) whose places hold z, rolled."""
-    return torch.stack([z.roll(i, 1) for i in range(math.prod(size))], 2).unflatten(2, size)
+def roll_into_map(z: Tensor, *size: int) -> Tensor:
+    """Make a map (n, d, rows, columns) whose places hold z, rolled."""
+    return torch.stack([z.roll(i, 1) for i in range(math.prod(size))], 2).view(*z.shape, *size)
