@@ -1,1 +1,1 @@
-"""The benchmarks: `python -m benchmarks.cpu`, `python -m benchmarks.gpu`, `python -m benchmarks.colour`."""
+"""The benchmarks: `python -m benchmarks.cpu`, `.gpu`, `.colour`, `.memory` and `.methods`."""

@@ -1,8 +1,8 @@
-"""How far colours are from torchvision's: `python -m benchmarks.colour [--draws N] [--out FOLDER]`.
+"""Measure how far colours are from torchvision's: `python -m benchmarks.colour [--draws N] [--out FOLDER]`.
 
-The factors of a batch are drawn once, by our own `ColorJitter`; torchvision's functional operations in float, in the
-drawn order, are the truth; every approach gets the same factors. The error of a draw is the mean absolute difference
-over the pixels of a photograph, in levels of 8 bits.
+Our `ColorJitter` draws the factors of a batch once, and every approach gets the same ones. The truth is torchvision's
+functional operations in float, in the drawn order. The error of a draw is the mean absolute difference over the pixels
+of a photograph, in levels of 8 bits.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from torchvision.transforms.v2 import functional as F  # type: ignore[import-unt
 
 from lightly_aug import ColorJitter, MultiViewCollateFunction, View
 from lightly_aug.operations import JITTER_ORDERS
-from lightly_aug.peers import photographs
+from lightly_aug.photographs import photographs
 
-__all__ = ["STRENGTHS", "Draw", "errors", "jittered", "main"]
+__all__ = ["STRENGTHS", "Draw", "jitter", "main", "measure_errors"]
 
 STRENGTHS: Final = {
     "SimCLR (.8, .8, .8, .2)": (0.8, 0.8, 0.8, 0.2),
@@ -36,7 +36,7 @@ LUMA: Final = torch.tensor([0.299, 0.587, 0.114])
 
 
 class Draw(NamedTuple):
-    """One draw: the factor of each part, the hue's in turns, and their order."""
+    """One draw: the factor of each part, of hue the shift in turns, and the order of the parts."""
 
     factors: dict[str, float]
     order: Sequence[str]
@@ -45,11 +45,11 @@ class Draw(NamedTuple):
 def main() -> None:
     """Measure and write `colour.md` and `colour.json`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.colour", description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=300, help="how many, over three photographs")
+    parser.add_argument("--draws", type=int, default=300, help="number of draws, over three photographs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder to write to")
     chosen = parser.parse_args()
     photos = photographs(3, 128)
-    found = {name: errors(photos, strength, chosen.draws) for name, strength in STRENGTHS.items()}
+    found = {name: measure_errors(photos, strength, chosen.draws) for name, strength in STRENGTHS.items()}
     text = table(found, chosen.draws)
     chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "colour.md").write_text(text)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def table(found: dict[str, dict[str, list[float]]], draws: int) -> str:
-    """The errors as Markdown: mean over the draws (median / 95th percentile)."""
+    """Write the errors as Markdown: mean over the draws (median / 95th percentile)."""
     lines = [
         "# Colours: how far from torchvision\n",
         f"Mean absolute difference from torchvision v2 in float, same factors, in levels of 8 bits: mean over {draws}",
@@ -75,10 +75,10 @@ def table(found: dict[str, dict[str, list[float]]], draws: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def errors(
+def measure_errors(
     photos: Sequence[Image.Image], strength: tuple[float, float, float, float], draws: int
 ) -> dict[str, list[float]]:
-    """For each approach, the error of each draw; the photographs take turns."""
+    """Return the error of each draw for each approach; the photographs take turns."""
     images = [photos[i % len(photos)] for i in range(draws)]
     ours = {}
     for engine in ("cpu", "reference"):
@@ -100,25 +100,25 @@ def errors(
     return found
 
 
-def jittered(
+def jitter(
     x: Tensor, draw: Draw, *, order: Sequence[str] = (), half: bool = False, hue: str = "", clamps: bool = True
 ) -> Tensor:
-    """The jitter as others do it.
+    """Jitter an image as other libraries do.
 
     Args:
-        x: (3, h, w) in [0, 1].
-        draw: the factors.
-        order: a fixed one instead of the drawn one.
-        half: contrast about 0.5 instead of about the mean gray.
-        hue: "yiq" or "css" for a rotation of that colour space instead of HSV's.
-        clamps: after every part, or once at the end.
+        x: Image `(3, h, w)` in [0, 1].
+        draw: The factors and their order.
+        order: Order of the parts; by default the drawn one.
+        half: Contrast about 0.5 instead of about the mean gray.
+        hue: "yiq" or "css" to rotate in that colour space; by default HSV's hue is shifted.
+        clamps: Clamp after every part; otherwise once, at the end.
     """
     for part in order or draw.order:
         factor = draw.factors[part]
         if part == "hue" and hue:
             x = torch.einsum("ij,jhw->ihw", _rotation(hue, 360 * factor), x)
         elif part == "hue":
-            x = F.adjust_hue(x.clamp(0, 1), factor)  # HSV is of [0, 1]
+            x = F.adjust_hue(x.clamp(0, 1), factor)  # HSV is defined for [0, 1]
         elif part == "brightness":
             x = factor * x
         else:
@@ -140,8 +140,7 @@ def _kornia(x: Tensor, draw: Draw) -> Tensor:
     order = [PARTS.index(part) for part in draw.order]
     params = {f"{part}_factor": torch.tensor([factor]) for part, factor in draw.factors.items()}
     params |= {"order": torch.tensor(order), "batch_prob": torch.ones(1)}
-    jitter = K.ColorJitter(1.0, 1.0, 1.0, 0.5, order=order)
-    made: Tensor = jitter(x[None], params=params)[0]
+    made: Tensor = K.ColorJitter(1.0, 1.0, 1.0, 0.5, order=order)(x[None], params=params)[0]
     return made
 
 
@@ -157,7 +156,7 @@ def _rotation(space: str, degrees: float) -> Tensor:
 
 
 def _approach(**how: object) -> Callable[[Tensor, Draw], Tensor]:
-    return lambda x, draw: jittered(x, draw, **how)  # type: ignore[arg-type]
+    return lambda x, draw: jitter(x, draw, **how)  # type: ignore[arg-type]
 
 
 _DALIS: Final = ("hue", "saturation", "contrast", "brightness")  # the order in its color_twist
@@ -171,7 +170,7 @@ APPROACHES: Final = {
     "like DALI: all of its four": _approach(order=_DALIS, half=True, hue="yiq", clamps=False),
     "like torchtransform: CSS's hue, one clamp": _approach(hue="css", clamps=False),
 }
-"""What others do instead, one at a time and together."""
+"""The approaches of other libraries, one deviation at a time and then together."""
 
 
 if __name__ == "__main__":

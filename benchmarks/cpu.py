@@ -1,9 +1,9 @@
-"""On the CPU: `python -m benchmarks.cpu [--quick] [--rounds N] [--seconds S] [--out FOLDER]`.
+"""Measure on the CPU: `python -m benchmarks.cpu [--quick] [--rounds N] [--seconds S] [--out FOLDER]`.
 
-Every view on one core, by everything that is installed; what grows with the batch, the image and the number of views;
-from files to views through a DataLoader; the memory of large files. Peers (`pip install lightly albumentationsx
-opencv-python-headless torchtransform nvidia-dali-cuda130`, the last with `optree`, `astunparse`, `gast`, `makefun` and
-`nvidia-libnvcomp-cu13`) are measured where they are installed. AlbumentationsX is AGPL; its telemetry is turned off.
+The tables: images a second on one core with everything that is installed; the same while the batch, the image or the
+number of views grows; from files to views through a DataLoader; the memory of large files. The rivals are optional:
+`pip install lightly albumentationsx opencv-python-headless torchtransform nvidia-dali-cuda130`, the last with `optree`,
+`astunparse`, `gast`, `makefun` and `nvidia-libnvcomp-cu13`. AlbumentationsX is AGPL; its telemetry is turned off.
 """
 
 import argparse
@@ -22,10 +22,22 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, default_collate
 
-from benchmarks.memory import peak
+from benchmarks.memory import measure_peak
 from lightly_aug import MultiViewCollateFunction
-from lightly_aug.bench import Results, compared, loading, measure, report, told
-from lightly_aug.peers import WORKLOADS, Contender, Crop, contenders, photographs, view
+from lightly_aug.bench import (
+    WORKLOADS,
+    Contender,
+    Results,
+    ViewSpec,
+    build_view,
+    compare,
+    contenders,
+    describe_loading,
+    measure,
+    time_loading,
+    write_report,
+)
+from lightly_aug.photographs import photographs
 
 __all__ = ["main"]
 
@@ -35,10 +47,10 @@ RIVALS: Final = ("lightly_aug", "lightly")
 def main() -> None:
     """Measure and write `cpu.md` and `cpu.json`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, help="how often everything is timed; 5, or 2 if quick")
-    parser.add_argument("--seconds", type=float, help="how long each time; 1, or 0.2 if quick")
+    parser.add_argument("--rounds", type=int, help="how often everything is timed; by default 5, with --quick 2")
+    parser.add_argument("--seconds", type=float, help="how long each time; by default 1, with --quick 0.2")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder to write to")
-    parser.add_argument("--quick", action="store_true", help="less of everything, in two minutes")
+    parser.add_argument("--quick", action="store_true", help="measure less of everything, in two minutes")
     chosen = parser.parse_args()
     quick: bool = chosen.quick
     rounds = chosen.rounds or (2 if quick else 5)
@@ -46,22 +58,22 @@ def main() -> None:
     batch = 16 if quick else 32
     few = (*RIVALS, "albumentationsx")
 
-    tables = [compared("simclr", batch, rounds, seconds)]
-    tables += [compared(method, batch, rounds, seconds, few) for method in ("dino", "swav")]
-    tables += growth(min(rounds, 3), seconds / 2, quick=quick)
-    tables += end_to_end(min(rounds, 3), 64 if quick else 256)
-    memory = large_files(2 if quick else 8)
-    took = loading(cold=not quick)
-    texts = [described(memory), "## Before the first batch", told(took)]
+    tables = [compare("simclr", batch, rounds, seconds)]
+    tables += [compare(method, batch, rounds, seconds, few) for method in ("dino", "swav")]
+    tables += measure_growth(min(rounds, 3), seconds / 2, quick=quick)
+    tables += measure_loaders(min(rounds, 3), 64 if quick else 256)
+    memory = measure_memory(2 if quick else 8)
+    took = time_loading(cold=not quick)
+    texts = [describe_memory(memory), "## Before the first batch", describe_loading(took)]
     data = {"loading": took, "memory": memory}
-    print(report(chosen.out / "cpu", "Images a second on the CPU", tables, texts=texts, data=data))
+    print(write_report(chosen.out / "cpu", "Images a second on the CPU", tables, texts=texts, data=data))
 
 
-def growth(rounds: int, seconds: float, *, quick: bool) -> list[Results]:
-    """Ours and lightly while the batch, the image or the number of views grows."""
+def measure_growth(rounds: int, seconds: float, *, quick: bool) -> list[Results]:
+    """Measure ours and lightly while the batch, the image or the number of views grows."""
 
-    def one(title: str, axis: int, *, batch: int = 16, side: int = 256, views: int = 2) -> Results:
-        entrants, skipped = contenders(photographs(batch, side), [Crop()] * views, only=RIVALS)
+    def measure_one(title: str, axis: int, *, batch: int = 16, side: int = 256, views: int = 2) -> Results:
+        entrants, skipped = contenders(photographs(batch, side), [ViewSpec()] * views, only=RIVALS)
         results = measure(entrants, title, rounds=rounds, seconds=seconds, axis=str(axis))
         results.skipped |= skipped
         return results
@@ -70,14 +82,14 @@ def growth(rounds: int, seconds: float, *, quick: bool) -> list[Results]:
     sides = (96, 1024) if quick else (96, 256, 512, 1024, 2048)
     counts = (2, 10) if quick else (2, 4, 6, 8, 10)
     return [
-        *(one("Images in a batch, 2×224 from 256×256", n, batch=n) for n in batches),
-        *(one("Side of the image, 2×224 from batches of 8", n, batch=8, side=n) for n in sides),
-        *(one("Views of 224, from 256×256, batches of 16", n, views=n) for n in counts),
+        *(measure_one("Images in a batch, 2×224 from 256×256", n, batch=n) for n in batches),
+        *(measure_one("Side of the image, 2×224 from batches of 8", n, batch=8, side=n) for n in sides),
+        *(measure_one("Views of 224, from 256×256, batches of 16", n, views=n) for n in counts),
     ]
 
 
-def end_to_end(rounds: int, count: int) -> list[Results]:
-    """From JPEG files to views through a DataLoader; a round is an epoch."""
+def measure_loaders(rounds: int, count: int) -> list[Results]:
+    """Measure from JPEG files to views through a DataLoader; a round is an epoch."""
     results = []
     with jpeg_files(count, 500, 375) as files:
         for workers in (0, 1, 2):
@@ -88,25 +100,29 @@ def end_to_end(rounds: int, count: int) -> list[Results]:
                 entrants.append(Contender("lightly", _epoch(_lightly_loader(files, workers)), count))
             else:
                 skipped["lightly"] = "No module named 'lightly'"
-            measured = measure(entrants, title, rounds=rounds, seconds=0, axis=str(workers))
-            measured.skipped |= skipped
-            results.append(measured)
+            result = measure(entrants, title, rounds=rounds, seconds=0, axis=str(workers))
+            result.skipped |= skipped
+            results.append(result)
     return results
 
 
-def large_files(count: int) -> dict[str, dict[str, float]]:
-    """Peak memory and time of one batch of 20-megapixel files, as they are and shrunk while they are read."""
+def measure_memory(count: int) -> dict[str, dict[str, float]]:
+    """Measure memory and time of one batch of 20-megapixel files, read in full and shrunk while they are read."""
     with jpeg_files(count, 5472, 3648) as files:
         folder = files[0].parent
-        return {"files": {"count": count}, "as they are": peak(folder), "decode=224": peak(folder, decode=224)}
+        return {
+            "files": {"count": count},
+            "in full": measure_peak(folder),
+            "decode=224": measure_peak(folder, decode=224),
+        }
 
 
-def described(memory: dict[str, dict[str, float]]) -> str:
-    """The table of `large_files`."""
+def describe_memory(memory: dict[str, dict[str, float]]) -> str:
+    """Write the result of `measure_memory` as Markdown."""
     count = f"{memory['files']['count']:.0f}"
     lines = [
         f"## Memory of a batch of {count} JPEG files of 5472×3648",
-        "| | peak of the process (MB) | of it by the batch (MB) | time (s) |\n|---|---|---|---|",
+        "| | peak of the process (MB) | added by the batch (MB) | time (s) |\n|---|---|---|---|",
     ]
     for name, numbers in memory.items():
         if "peak_mb" in numbers:
@@ -117,7 +133,7 @@ def described(memory: dict[str, dict[str, float]]) -> str:
 
 @contextmanager
 def jpeg_files(count: int, width: int, height: int) -> Iterator[list[Path]]:
-    """A temporary folder of JPEG files of quality 90, cut from the photographs."""
+    """Write JPEG files of quality 90, cut from the photographs, into a temporary folder."""
     rng = np.random.default_rng(0)
     folder = Path(tempfile.mkdtemp())
     try:
@@ -137,7 +153,7 @@ def _loader(dataset: Any, workers: int, collate: Callable[[Any], Any]) -> DataLo
 
 
 def _our_loader(files: list[Path], workers: int) -> DataLoader[Any]:
-    views = [view(crop) for crop in WORKLOADS["simclr"]]
+    views = [build_view(spec) for spec in WORKLOADS["simclr"]]
     return _loader(files, workers, MultiViewCollateFunction(views, seed=0, render="worker"))
 
 

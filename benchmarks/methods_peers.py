@@ -1,9 +1,9 @@
-"""The methods as one puts them together from lightly's heads, losses, memory banks and momentum utilities.
+"""The methods built from lightly's heads, losses, memory banks and momentum utilities.
 
-That is lightly 1.6 (`pip install lightly`). Each class takes the numbers that the class of the same name in
-`lightly_aug.models` takes, and follows lightly's own example of the method. What differs from ours by that: every view
-is a batch of its own for BatchNorm in SimCLR, SwAV and DINO, NNCLR has both directions in one softmax, and queues begin
-with random keys. SimCLR v2 and MoCo v3 could be put together from these parts, too; they are not here.
+This needs lightly 1.6 (`pip install lightly`). Each class takes the arguments of the class of the same name in
+`lightly_aug.models`, and follows lightly's own example of the method. Three things differ from ours for that reason:
+BatchNorm sees each view as a batch of its own in SimCLR, SwAV and DINO, NNCLR has both directions in one softmax, and
+queues begin with random keys. SimCLR v2 and MoCo v3 could be built from these parts too; they are not here.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ __all__ = ["BYOL", "DINO", "NNCLR", "BarlowTwins", "MoCo", "SimCLR", "SimSiam", 
 
 
 class _Peer(SSLModel):
-    """A backbone and a head; the momentum of their copies, where there are any, moves to `end` along a cosine."""
+    """A backbone and a head; the momentum of their copies, if there are any, moves to `end` along a cosine."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module, *, momentum: float = 1.0, end: float = 1.0) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class _Peer(SSLModel):
         self.momentum, self.end = momentum, end
         self.copies: nn.Sequential | None = None
 
-    def follow(self, head: nn.Module | None = None) -> None:
-        """Copy the backbone, and the head if no copy is given."""
+    def copy_networks(self, head: nn.Module | None = None) -> None:
+        """Copy the backbone, and the head unless a copy is given."""
         self.copies = nn.Sequential(
             deepcopy(self.backbone), nn.Flatten(), deepcopy(self.head) if head is None else head
         )
@@ -37,13 +37,13 @@ class _Peer(SSLModel):
 
     @torch.no_grad()
     def target(self, x: Tensor) -> Tensor:
-        """What the copies make of `x`."""
+        """Compute the output of the copies for `x`."""
         assert self.copies is not None
         output: Tensor = self.copies(x)
         return output
 
     def after_step(self, progress: float) -> None:
-        """Let the copies follow."""
+        """Move the copies towards the networks, as an exponential moving average."""
         super().after_step(progress)
         if self.copies is not None:
             schedule = import_module("lightly.utils.scheduler").cosine_schedule
@@ -53,7 +53,7 @@ class _Peer(SSLModel):
 
 
 class SimCLR(_Peer):
-    """SimCLR of version 1."""
+    """SimCLR, version 1."""
 
     def __init__(self, backbone: nn.Module, *, dim: int, temperature: float) -> None:
         width = feature_width(backbone)
@@ -61,39 +61,39 @@ class SimCLR(_Peer):
         self.loss = _loss("NTXentLoss", temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """NT-Xent of two views."""
+        """Compute NT-Xent of two views."""
         z0, z1 = (self.head(self.embed(x)) for x in views)
         loss: Tensor = self.loss(z0, z1)
         return loss
 
 
 class MoCo(_Peer):
-    """MoCo of version 2."""
+    """MoCo, version 2."""
 
     def __init__(self, backbone: nn.Module, *, dim: int, queue: int, momentum: float, temperature: float) -> None:
         width = feature_width(backbone)
         super().__init__(backbone, _heads().MoCoProjectionHead(width, width, dim), momentum=momentum, end=momentum)
-        self.follow()
+        self.copy_networks()
         self.loss = _loss("NTXentLoss", temperature, memory_bank_size=(queue, dim))
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """InfoNCE of the first view against the second and the memory bank."""
+        """Compute InfoNCE of the first view against the second and the memory bank."""
         loss: Tensor = self.loss(self.head(self.embed(views[0])), self.target(views[1]))
         return loss
 
 
 class BYOL(_Peer):
-    """BYOL; the loss is a quarter of ours, less a constant."""
+    """BYOL; the loss is a quarter of ours minus a constant."""
 
     def __init__(self, backbone: nn.Module, *, hidden: int, dim: int, momentum: float) -> None:
         head = _heads().BYOLProjectionHead(feature_width(backbone), hidden, dim)
         super().__init__(backbone, head, momentum=momentum)
         self.predictor = _heads().BYOLPredictionHead(dim, hidden, dim)
-        self.follow()
+        self.copy_networks()
         self.loss = _loss("NegativeCosineSimilarity")
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Half the sum of both directions."""
+        """Compute half the sum of both directions."""
         p0, p1 = (self.predictor(self.head(self.embed(x))) for x in views)
         z0, z1 = (self.target(x) for x in views)
         loss: Tensor = 0.5 * (self.loss(p0, z1) + self.loss(p1, z0))
@@ -109,7 +109,7 @@ class SimSiam(_Peer):
         self.loss = _loss("NegativeCosineSimilarity")
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Half the sum of both directions."""
+        """Compute half the sum of both directions."""
         z0, z1 = (self.head(self.embed(x)) for x in views)
         p0, p1 = self.predictor(z0), self.predictor(z1)
         loss: Tensor = 0.5 * (self.loss(z0.detach(), p1) + self.loss(z1.detach(), p0))
@@ -124,7 +124,7 @@ class BarlowTwins(_Peer):
         self.loss = _loss("BarlowTwinsLoss", lambda_param=redundancy)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Of two views."""
+        """Compute the loss of two views."""
         z0, z1 = (self.head(self.embed(x)) for x in views)
         loss: Tensor = self.loss(z0, z1)
         return loss
@@ -142,7 +142,7 @@ class NNCLR(_Peer):
         self.loss = _loss("NTXentLoss", temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Half the sum of both directions; the bank takes the second view's embeddings."""
+        """Compute half the sum of both directions; the bank takes the second view's embeddings."""
         z0, z1 = (self.head(self.embed(x)) for x in views)
         p0, p1 = self.predictor(z0), self.predictor(z1)
         nearest0, nearest1 = self.bank(z0.detach(), update=False), self.bank(z1.detach(), update=True)
@@ -151,7 +151,7 @@ class NNCLR(_Peer):
 
 
 class SwaV(_Peer):
-    """SwAV without a queue."""
+    """SwAV without a queue; BatchNorm sees each view as a batch of its own."""
 
     def __init__(
         self, backbone: nn.Module, *, hidden: int, dim: int, prototypes: int, temperature: float, epsilon: float
@@ -161,7 +161,7 @@ class SwaV(_Peer):
         self.loss = _loss("SwaVLoss", temperature, sinkhorn_epsilon=epsilon)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """The swapped prediction, the first two views' assignments; each view has its own batch for BatchNorm."""
+        """Compute the swapped prediction of the first two views' assignments."""
         self.prototypes.normalize()
         unit = nn.functional.normalize
         scores = [self.prototypes(unit(self.head(self.embed(x)), dim=1)) for x in views]
@@ -179,11 +179,11 @@ class DINO(_Peer):
         head, copy = (_heads().DINOProjectionHead(*widths) for _ in range(2))  # weight_norm forbids deepcopy
         copy.load_state_dict(head.state_dict())
         super().__init__(backbone, head, momentum=momentum)
-        self.follow(copy)
+        self.copy_networks(copy)
         self.loss = _loss("DINOLoss", dim, student_temp=temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Student of all views against the teacher of the first two, at its temperature .04."""
+        """Compare the student on all views with the teacher on the first two, at the teacher's temperature .04."""
         teacher = [self.target(x) for x in views[:2]]
         student = [self.head(self.embed(x)) for x in views]
         loss: Tensor = self.loss(teacher, student, teacher_temp=0.04)

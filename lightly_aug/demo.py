@@ -1,4 +1,4 @@
-"""The whole path once: images, views, a trained MoCo, and pictures of what it learnt."""
+"""The whole path once: images, views, a trained MoCo, and pictures of the result."""
 
 import os
 import time
@@ -6,101 +6,29 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.evaluate import features, knn_accuracy
-from lightly_aug.images import image_files
 from lightly_aug.indexed import Indexed
-from lightly_aug.models import MoCo
-from lightly_aug.models.backbones import resnet
+from lightly_aug.methods import METHODS, Task
+from lightly_aug.models import SSLModel, resnet
 from lightly_aug.operations import CenterCrop, Normalize, Resize
 from lightly_aug.optional import extra
+from lightly_aug.photographs import folder_images, photograph_patches
 from lightly_aug.plot import embedding, neighbours, view_grid
-from lightly_aug.recipes import MoCoCollateFunction
 from lightly_aug.train import Step, fit, progress
 from lightly_aug.view import View
 
-__all__ = ["Images", "folder_images", "photograph_patches", "run"]
+__all__ = ["run"]
 
-IMAGES_IN_THREE_MINUTES = 24_000  # that this trains with on two CPU cores
-
-PHOTOGRAPHS = [
-    *("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png"),
-    *("coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png"),
-    *("page.png", "retina.jpg", "rocket.jpg"),
-]
-
-
-class Images(NamedTuple):
-    """Images to learn from, and others to test with.
-
-    Attributes:
-        train: (image, label) pairs.
-        test: likewise; no pixel of it is in `train`.
-        classes: names of the labels; empty where there are none, and all labels are 0.
-    """
-
-    train: list[tuple[Any, int]]
-    test: list[tuple[Any, int]]
-    classes: list[str]
-
-
-def photograph_patches(side: int = 64, train: int = 240, test: int = 60) -> Images:
-    """Patches of the photographs that scikit-image ships; the label is the photograph.
-
-    Training patches overlap; they come from the left two thirds of each photograph, test patches from the rest.
-
-    Args:
-        side: of a patch, in pixels; the shorter side of the photographs is 384.
-        train: number of training patches from each photograph.
-        test: number of test patches from each.
-    """
-    with extra("demo"):
-        import skimage
-    folder = Path(skimage.__file__).parent / "data"
-    images = Images([], [], [Path(name).stem for name in PHOTOGRAPHS])
-    rng = np.random.default_rng(0)
-    for label, name in enumerate(PHOTOGRAPHS):
-        photograph = Image.open(folder / name).convert("RGB")
-        scale = 384 / min(photograph.size)
-        photograph = photograph.resize((round(photograph.width * scale), round(photograph.height * scale)))
-        border = photograph.width * 2 // 3
-        for pairs, count, left, right in (
-            (images.train, train, 0, border),
-            (images.test, test, border, photograph.width),
-        ):
-            xs = rng.integers(left, right - side, count, endpoint=True)
-            ys = rng.integers(0, photograph.height - side, count, endpoint=True)
-            pairs += [(photograph.crop((x, y, x + side, y + side)), label) for x, y in zip(xs, ys, strict=True)]
-    return images
-
-
-def folder_images(folder: str | os.PathLike[str]) -> Images:
-    """The image files of a folder, a fifth of them for testing; subfolders, if it has several, are the labels.
-
-    Raises:
-        NotADirectoryError: there is no such folder.
-        ValueError: it holds fewer than eight images.
-    """
-    files = image_files(folder)
-    if len(files) < 8:
-        raise ValueError(f"{folder} holds {len(files)} images (jpg, png, tif, webp, bmp, gif), at least 8 are needed")
-    parts = [file.relative_to(folder).parts for file in files]
-    classes = sorted({part[0] for part in parts}) if all(len(part) > 1 for part in parts) else []
-    classes = classes if len(classes) > 1 else []
-    labels = [classes.index(part[0]) if classes else 0 for part in parts]
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
-    pairs = [(files[i], labels[i]) for i in order]
-    cut = len(pairs) - max(2, len(pairs) // 5)
-    return Images(pairs[:cut], pairs[cut:], classes)
+_IMAGES_IN_THREE_MINUTES: Final = 24_000  # trained on two CPU cores
 
 
 def run(
@@ -112,23 +40,24 @@ def run(
     batch_size: int = 128,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Train MoCo v2 with a small ResNet, measure it, draw it.
+    """Train MoCo v2 with a small ResNet, measure it, and draw the result.
 
     Writes `views.png`, `embedding.png` (without labels `neighbours.png`) and `backbone.safetensors`.
 
     Args:
-        data: a folder of images, with class folders or without; None for `photograph_patches`.
-        out: the folder to write to; it is made.
-        size: side of the views in pixels.
-        epochs: passes over the images; by default as many as take about three minutes on two CPU cores.
-        batch_size: images a step.
-        seed: of views, weights and order.
+        data: Folder of images, with class folders or without; None for `photograph_patches`.
+        out: Folder to write to; it is made.
+        size: Side of the views in pixels.
+        epochs: Passes over the images; by default as many as take about three minutes on two CPU cores.
+        batch_size: Images in a batch.
+        seed: Seed of views, weights and order.
 
     Returns:
-        What was measured, by name: images per second, the loss, and accuracies between 0 and 1.
+        The measurements by name: images per second, the loss, and accuracies between 0 and 1.
 
     Raises:
-        NotADirectoryError, ValueError: the folder does not serve.
+        NotADirectoryError: There is no such folder.
+        ValueError: The folder holds too few images.
     """
     with extra("demo"):
         from rich.console import Console
@@ -141,18 +70,19 @@ def run(
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batch_size = min(batch_size, len(images.train))
-    epochs = max(1, round(IMAGES_IN_THREE_MINUTES / len(images.train))) if epochs is None else epochs
+    epochs = max(1, round(_IMAGES_IN_THREE_MINUTES / len(images.train))) if epochs is None else epochs
 
-    collate = MoCoCollateFunction(size, seed=seed)
+    method = METHODS["moco"]
+    collate = method.views(size, seed=seed)
     twice = MultiViewCollateFunction(collate.views * 2, seed=seed)
     view_grid(twice, [image for image, _ in _spread(images.train, 6)]).savefig(out / "views.png", dpi=110)
-    workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)  # on a CPU they would only take it from the network
+    workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)  # on a CPU they would compete with the network
     loader = DataLoader(
         Indexed(images.train), batch_size, shuffle=True, drop_last=True, num_workers=workers, collate_fn=collate,
         pin_memory=device == "cuda", persistent_workers=workers > 0,
     )  # fmt: skip
     backbone = resnet("resnet10").to(device)
-    model = MoCo(backbone, queue=max(batch_size, len(images.train) // 8), momentum=0.99)
+    model = method.small(backbone, Task(size, len(images.train), batch_size))
     still = MultiViewCollateFunction([View(Resize(size), CenterCrop(size), Normalize())])
     train, test = (DataLoader(Indexed(pairs), 256, collate_fn=still) for pairs in (images.train, images.test))
 
@@ -162,10 +92,10 @@ def run(
         assert y_test is not None
         return knn_accuracy(x, y, x_test, y_test, k=min(20, len(x)))
 
-    measured = {"images/s, data path alone": _data_rate(loader, device)}
+    measured = {"images/s, data path alone": _measure_data_rate(loader, device)}
     if images.classes:
         measured["kNN accuracy, raw pixels"] = accuracy(torch.nn.Flatten())
-        untrained = deepcopy(backbone)  # with the BatchNorm statistics of the images, as a trained one has them
+        untrained = deepcopy(backbone)  # with BatchNorm statistics of the images, for a fair comparison
         update_bn((views.to(device)[0] for views, _ in train), untrained)
         measured["kNN accuracy, untrained backbone"] = accuracy(untrained)
     loss, seconds = _train(model, loader, epochs, device)
@@ -180,14 +110,14 @@ def run(
     else:
         neighbours([image for image, _ in images.test], x).savefig(out / "neighbours.png", dpi=110)
     save_model(backbone, str(out / "backbone.safetensors"))
-    console.print(f"MoCo v2, ResNet-10, views of {size} pixels: {epochs} epochs in {seconds:.0f} s on {device}")
+    console.print(f"{method.title}, ResNet-10, views of {size} pixels: {epochs} epochs in {seconds:.0f} s on {device}")
     console.print(_table(measured))
     console.print(f"{out}/:", ", ".join(sorted(file.name for file in out.iterdir() if file.is_file())))
     return measured
 
 
-def _train(model: MoCo, loader: DataLoader[Any], epochs: int, device: str) -> tuple[float, float]:
-    """Train with a progress bar; returns the mean loss of the last epoch and the seconds it all took."""
+def _train(model: SSLModel, loader: DataLoader[Any], epochs: int, device: str) -> tuple[float, float]:
+    """Train with a progress bar, and return the mean loss of the last epoch and the seconds in total."""
     losses: list[Tensor] = []
     start = time.perf_counter()
     with progress("training") as show:
@@ -202,11 +132,12 @@ def _train(model: MoCo, loader: DataLoader[Any], epochs: int, device: str) -> tu
 
 
 def _spread(pairs: Sequence[tuple[Any, int]], count: int) -> list[tuple[Any, int]]:
+    """Some of the pairs, evenly spaced."""
     return [pairs[i] for i in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
 
 
-def _data_rate(loader: DataLoader[Any], device: str, batches: int = 10) -> float:
-    """Images per second, from the dataset to views on the device; of several batches the first only warms up."""
+def _measure_data_rate(loader: DataLoader[Any], device: str, batches: int = 10) -> float:
+    """Images per second from the dataset to views on the device; the first of several batches only warms up."""
     start, images = time.perf_counter(), 0
     for i, (views, labels) in enumerate(islice(loader, batches + 1)):
         views.to(device)

@@ -1,4 +1,4 @@
-"""The benchmarks: their arithmetic, on toys and in small."""
+"""The benchmarks: their arithmetic, on toys and on small batches."""
 
 import json
 import time
@@ -11,15 +11,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.colour import STRENGTHS, errors
-from benchmarks.gpu import Cost, costs_table, floor_bytes
-from lightly_aug import bench, peers
-from lightly_aug.bench import Results, measure, report
-from lightly_aug.peers import WORKLOADS, Contender, contenders, photographs
+from benchmarks.colour import STRENGTHS, measure_errors
+from benchmarks.gpu import RIVALS, Cost, costs_table, floor_bytes
+from benchmarks.gpu import main as measure_gpu
+from lightly_aug.bench import (
+    WORKLOADS,
+    Contender,
+    Results,
+    contenders,
+    describe_loading,
+    measure,
+    time_loading,
+    write_report,
+)
+from lightly_aug.photographs import photographs
 
 
 class Clock:
-    """A clock that stands still but where `work` moves it."""
+    """A clock that only `work` moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -37,14 +46,14 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(bench, "time", made)
+    monkeypatch.setattr("lightly_aug.bench.timing.time", made)
     return made
 
 
 def test_rates_and_ratios_of_toys(clock: Clock) -> None:
     runs: list[str] = []
 
-    def noted(name: str, seconds: float) -> Contender:
+    def record(name: str, seconds: float) -> Contender:
         work = clock.work(seconds)
 
         def run() -> None:
@@ -53,7 +62,7 @@ def test_rates_and_ratios_of_toys(clock: Clock) -> None:
 
         return Contender(name, run, images=8)
 
-    results = measure([noted("ours", 0.25), noted("slow", 1.0), noted("fast", 0.125)], "toys", rounds=3, seconds=0.5)
+    results = measure([record("ours", 0.25), record("slow", 1.0), record("fast", 0.125)], "toys", rounds=3, seconds=0.5)
     assert results.rates == {"ours": [32.0] * 3, "slow": [8.0] * 3, "fast": [64.0] * 3}
     assert results.ratio("slow") == 4
     assert results.ratio("fast") == 0.5
@@ -61,12 +70,12 @@ def test_rates_and_ratios_of_toys(clock: Clock) -> None:
     assert runs == ["ours", "slow", "fast"] + (["ours"] * 2 + ["slow"] + ["fast"] * 4) * 3
 
 
-def test_the_ratio_is_the_median_of_the_rounds_own() -> None:
+def test_the_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
     results = Results("", "ours", {"ours": [10, 30, 20], "theirs": [10, 10, 40]})
     assert results.ratio("theirs") == 1  # of 1, 3 and .5; that of the medians is 2
 
 
-def test_what_fails_is_left_out_with_the_reason_but_ours_must_not(clock: Clock) -> None:
+def test_a_rival_that_fails_is_left_out_with_the_reason_but_ours_must_not_fail(clock: Clock) -> None:
     def broken() -> None:
         raise RuntimeError("of another version\nand so on")
 
@@ -85,7 +94,7 @@ def test_the_report_is_written_and_says_where_ours_loses(tmp_path: Path) -> None
         Results("growth", "ours", {"ours": [4.0], "fast": [2.0]}, axis="16"),
         Results("growth", "ours", {"ours": [4.0], "fast": [8.0]}, axis="32"),
     ]
-    text = report(tmp_path / "new" / "toys", "Toys", tables, texts=["## More"], data={"more": 1})
+    text = write_report(tmp_path / "new" / "toys", "Toys", tables, texts=["## More"], data={"more": 1})
     assert (tmp_path / "new" / "toys.md").read_text() == text
     rows = [line for line in text.splitlines() if line.startswith("|") and "images/s" not in line]
     assert rows[1] == "| fast | 210 [200–220] | 0.50 | approximate |"  # the fastest first
@@ -111,7 +120,7 @@ def test_peers_that_are_not_installed_are_skipped_with_a_reason(monkeypatch: pyt
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     photos = photographs(1, 64)
-    monkeypatch.setattr(peers, "import_module", absent)
+    monkeypatch.setattr("lightly_aug.bench.peers.import_module", absent)
     found, skipped = contenders(photos)
     assert skipped["lightly"] == "No module named 'lightly.transforms.simclr_transform'"
     assert {"albumentationsx", "dali", "torchtransform"} < set(skipped)
@@ -125,7 +134,7 @@ def test_everyone_does_the_same_work(method: str) -> None:
     for entrant in found:
         made = entrant.run()
         assert isinstance(made, list)
-        assert [tuple(one.shape) for one in made] == [(2, 3, crop.size, crop.size) for crop in WORKLOADS[method]]
+        assert [tuple(one.shape) for one in made] == [(2, 3, spec.size, spec.size) for spec in WORKLOADS[method]]
         for one in made:
             assert isinstance(one, Tensor)
             assert one.dtype == torch.float32
@@ -133,18 +142,18 @@ def test_everyone_does_the_same_work(method: str) -> None:
             assert -3 < one.min() < one.max() < 3  # normalised
 
 
-def test_loading_takes_time_and_is_told() -> None:
+def test_loading_takes_time_and_is_described() -> None:
     start = time.perf_counter()
-    took = bench.loading()
+    took = time_loading()
     if took:
         assert 0 < took["load_s"] < time.perf_counter() - start
-        assert "loaded in" in bench.told(took)
-    assert "compiled in 2.5 s" in bench.told({"load_s": 1, "compile_s": 2.5})
-    assert "no CPU engine" in bench.told({})
+        assert "loaded in" in describe_loading(took)
+    assert "compiled in 2.5 s" in describe_loading({"load_s": 1, "compile_s": 2.5})
+    assert "no CPU engine" in describe_loading({})
 
 
 def test_colours_are_ours_to_a_fifth_of_a_level_and_contrast_about_a_half_is_not() -> None:
-    found = errors(photographs(3, 32), STRENGTHS["SimCLR (.8, .8, .8, .2)"], 24)
+    found = measure_errors(photographs(3, 32), STRENGTHS["SimCLR (.8, .8, .8, .2)"], 24)
     assert {len(values) for values in found.values()} == {24}
     for name, values in found.items():
         if name.startswith(("lightly_aug", "kornia")):
@@ -153,7 +162,7 @@ def test_colours_are_ours_to_a_fifth_of_a_level_and_contrast_about_a_half_is_not
     assert fmean(found["one clamp, at the end"]) > 0.2
 
 
-def test_the_floor_of_the_memory() -> None:
+def test_the_least_bytes_that_a_gpu_has_to_move() -> None:
     simclr = floor_bytes(256, 256, WORKLOADS["simclr"], 2)
     assert simclr == 256 * 3 * 65536 + 2 * 256 * 3 * 50176 * 2  # 50.3 MB once, two views of 77.1 MB
     assert round(simclr / 1e5) == 2045
@@ -161,3 +170,42 @@ def test_the_floor_of_the_memory() -> None:
     table = costs_table(results, {"ours": Cost(3, 0.5, None, False)}, 1, 250_000, 1e9)
     assert "0.2 MB, 250 µs" in table
     assert table.splitlines()[-1] == "| ours | 1.000 | 0.500 | 25.0% | 3 | ? | no |"
+
+
+def test_the_gpu_benchmark_refuses_unknown_rivals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu", "--only", "kornia, dalli"])
+    with pytest.raises(SystemExit):
+        measure_gpu()
+    assert f"--only must be some of {', '.join(RIVALS)}, got dalli" in capsys.readouterr().err
+
+
+def test_the_gpu_benchmark_reports_after_each_workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On toys: a run that fails in the second workload leaves the report of the first."""
+    asked: list[list[str]] = []
+
+    def prepare(images: int, specs: object, only: list[str]) -> tuple[list[Contender], dict[str, str]]:
+        asked.append(only)
+        if len(asked) == 2:
+            raise RuntimeError("cut off")
+        return [Contender("lightly_aug", lambda: None, images)], {}
+
+    for name, toy in {
+        "measure_copy_rate": lambda: 1e12,
+        "prepare_contenders": prepare,
+        "measure_in_turns": lambda entrants, title, *_: Results(title, "lightly_aug", {"lightly_aug": [1000.0]}),
+        "measure_cost": lambda *_, **__: Cost(3, 0.5, None, False),
+        "measure_packing": lambda *_: 0.001,
+    }.items():
+        monkeypatch.setattr(f"benchmarks.gpu.{name}", toy)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Toy")
+    monkeypatch.setattr("sys.argv", ["gpu", "--only", "kornia,dali", "--out", str(tmp_path)])
+    with pytest.raises(RuntimeError, match="cut off"):
+        measure_gpu()
+    assert asked == [["kornia", "dali"]] * 2
+    text = (tmp_path / "gpu.md").read_text()
+    assert "simclr, 256 images" in text
+    assert "dino" not in text.replace("nvidia-dali", "")
+    assert json.loads((tmp_path / "gpu.json").read_text())["data"]["simclr"]["collate_s"] == 0.001

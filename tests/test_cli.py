@@ -1,8 +1,9 @@
-"""The command, run as a user runs it."""
+"""The command line: every command in process, and two in a process of their own."""
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,98 +12,189 @@ from PIL import Image
 from safetensors.torch import load_model
 
 import lightly_aug
-from lightly_aug.demo import folder_images, photograph_patches, run
+from lightly_aug.cli import main
+from lightly_aug.demo import run
+from lightly_aug.methods import METHODS
 from lightly_aug.models import resnet
 
 
-def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """Runs `lightly-aug` in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: object) -> Done:
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        assert isinstance(ended.value.code, int)
+        return Done(ended.value.code, *self.capsys.readouterr())
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(capsys)
+
+
+def run_process(*arguments: object) -> "subprocess.CompletedProcess[str]":
     words = [sys.executable, "-W", "error", "-m", "lightly_aug.cli", *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
-def test_version_and_help_with_examples() -> None:
-    assert command("--version").stdout.strip() == lightly_aug.__version__
+def flat(text: str) -> str:
+    """Text without the frames and line breaks that typer adds."""
+    return " ".join(text.replace("│", "").split())
+
+
+def test_version_and_help_with_examples(command: Command) -> None:
+    assert command("--version").out.strip() == lightly_aug.__version__
     for name in ("views", "train", "demo", "bench"):
         done = command(name, "--help")
-        assert done.returncode == 0
-        assert f"lightly-aug {name}" in done.stdout
+        assert done.code == 0
+        assert f"Example: lightly-aug {name}" in flat(done.out)
 
 
-def test_views_draws_a_grid(tmp_path: Path) -> None:
+def test_help_names_every_method(command: Command) -> None:
+    views, train = (flat(command(name, "--help").out) for name in ("views", "train"))
+    for name, method in METHODS.items():
+        assert name in views
+        assert (name in train) == (not method.labels)
+    for preset in ("image", "shape", "texture", "color"):
+        assert preset in views
+
+
+def test_views_draws_a_grid(command: Command, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", classes=2, count=2)
     out = tmp_path / "new" / "grid.png"
     done = command("views", tmp_path / "photos", "--method", "moco", "--size", 64, "--rows", 3, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert "3 images" in done.stdout
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{out}: 3 images, views of moco at 64 pixels")
     with Image.open(out) as grid:
         assert grid.width > 300
 
 
+@pytest.mark.parametrize("method", [*METHODS, "image", "shape", "texture", "color"])
+def test_views_knows_every_method_and_preset(command: Command, tmp_path: Path, method: str) -> None:
+    write_photos(tmp_path / "photos", classes=1, count=1)
+    out = tmp_path / "grid.png"
+    done = command("views", tmp_path / "photos", "--method", method, "--size", 32, "--draws", 1, "--out", out)
+    assert done.code == 0, done.err
+    assert out.exists()
+
+
 def test_train_saves_a_backbone_that_loads(tmp_path: Path) -> None:
+    """In a process of its own, as a user runs it, where warnings are errors."""
     write_photos(tmp_path / "photos", classes=1, count=6)
     options = ["--method", "simclr", "--backbone", "resnet10", "--size", 32, "--epochs", 2, "--batch-size", 3]
-    done = command("train", tmp_path / "photos", *options, "--device", "cpu", "--out", tmp_path / "out")
+    done = run_process("train", tmp_path / "photos", *options, "--device", "cpu", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
+    assert "resnet('resnet10', stem='cifar', norm='batch')" in done.stdout
     network = resnet("resnet10", stem="cifar")
     before = network.conv1.weight.clone()
-    assert load_model(network, tmp_path / "out" / "backbone.safetensors") == (set(), [])
+    assert not any(load_model(network, tmp_path / "out" / "backbone.safetensors"))  # keys that are missing or left
     assert not torch.equal(before, network.conv1.weight)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["views", "nowhere"], "no folder nowhere"),
-        (["views", "{empty}"], "holds no images"),
-        (["views", "{photos}", "--method", "byol2"], "--method byol2: there are amdim, barlow-twins, byol, color"),
-        (["views", "{broken}"], "broken.jpg"),
-        (["train", "{broken}", "--epochs", "1", "--device", "cpu", "--size", "16", "--workers", "1"], "broken.jpg"),
-        (["train", "{photos}", "--backbone", "resnet19"], "resnet19"),
-        (["demo", "--data", "{photos}"], "at least 8 are needed"),
-        (["views", "{photos}", "--rows", "0"], "--rows"),
-    ],
+    ("method", "options"), [("pirl", []), ("cpc", []), ("amdim", []), ("moco", ["--paper"])], ids=str
 )
-def test_what_the_user_can_mend_ends_in_a_line_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
-    write_photos(tmp_path / "photos", classes=1, count=2)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "broken.jpg").write_bytes(b"\xff\xd8 not a jpeg")
-    places = {name: tmp_path / name for name in ("photos", "empty", "broken")}
-    done = command(*(argument.format(**places) for argument in arguments))
+def test_train_with_methods_that_need_something_special(
+    command: Command, tmp_path: Path, method: str, options: list[str]
+) -> None:
+    write_photos(tmp_path / "photos", classes=1, count=4)
+    words = ["--method", method, *options, "--backbone", "resnet10", "--size", 32, "--epochs", 1, "--workers", 0]
+    done = command("train", tmp_path / "photos", *words, "--device", "cpu", "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    norm = "layer" if method == "cpc" else "batch"
+    assert f"norm={norm!r}" in done.out
+    network = resnet("resnet10", stem="cifar", norm=METHODS[method].norm)
+    assert not any(load_model(network, tmp_path / "out" / "backbone.safetensors"))  # keys that are missing or left
+
+
+def test_train_takes_the_heads_of_the_paper_on_request(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(tmp_path / "photos", classes=1, count=4)
+    models: list[lightly_aug.models.MoCo] = []
+    monkeypatch.setattr("lightly_aug.commands.fit", lambda model, *_, **__: models.append(model))
+    words = ["--backbone", "resnet10", "--size", 32, "--workers", 0, "--device", "cpu", "--out", tmp_path / "out"]
+    for options in ([], ["--paper"]):
+        assert command("train", tmp_path / "photos", *words, *options).code == 0
+    assert [(len(model.queue), model.momentum) for model in models] == [(4, 0.99), (65536, 0.999)]
+
+
+ERRORS: dict[str, tuple[list[str], str]] = {
+    "no folder": (["views", "nowhere"], "no folder nowhere"),
+    "no images": (["views", "{empty}"], "empty must hold images"),
+    "unknown method": (
+        ["views", "{photos}", "--method", "byol2"],
+        "--method must be one of 'simclr', 'simclr-v2', 'moco-v1', 'moco', ",
+    ),
+    "labels": (["train", "{photos}", "--method", "paws"], "--method paws needs labels of some images"),
+    "a preset": (["train", "{photos}", "--method", "shape"], "--method must be one of 'simclr', "),
+    "unknown workload": (["bench", "--method", "moco"], "--method must be one of 'simclr', 'dino', 'swav', got 'moco'"),
+    "damaged image": (["views", "{broken}"], "broken.jpg"),
+    "damaged image in a worker": (
+        ["train", "{broken}", "--epochs", "1", "--device", "cpu", "--size", "16", "--workers", "1"],
+        "broken.jpg",
+    ),
+    "unknown backbone": (["train", "{photos}", "--backbone", "resnet19"], "resnet19"),
+    "unknown device": (["train", "{photos}", "--device", "gpu"], "--device must be a device of this machine"),
+    "too few images": (["demo", "--data", "{photos}"], "must hold at least 8 images"),
+    "out of range": (["views", "{photos}", "--rows", "0"], "--rows"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_of_the_user_ends_in_one_line_and_exit_code_2(command: Command, tmp_path: Path, name: str) -> None:
+    arguments, message = ERRORS[name]
+    done = command(*fill_in(arguments, tmp_path))
+    assert done.code == 2
+    assert message in flat(done.err)
+    assert "Traceback" not in done.err
+    if name != "out of range":  # typer writes that one, in a frame
+        assert done.err.startswith("Error: ")
+        assert len(done.err.splitlines()) == 1
+
+
+def test_an_error_in_a_process_of_its_own(tmp_path: Path) -> None:
+    arguments, message = ERRORS["damaged image in a worker"]
+    done = run_process(*fill_in(arguments, tmp_path))
     assert done.returncode == 2
-    assert said in done.stderr.replace("\n", "").replace("│", "")
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_bench_measures_what_is_installed(tmp_path: Path) -> None:
+def fill_in(arguments: list[str], folder: Path) -> list[str]:
+    """Write the folders that the arguments name."""
+    write_photos(folder / "photos", classes=1, count=2)
+    (folder / "empty").mkdir()
+    (folder / "broken").mkdir()
+    (folder / "broken" / "broken.jpg").write_bytes(b"\xff\xd8 not a jpeg")
+    places = {name: folder / name for name in ("photos", "empty", "broken")}
+    return [argument.format(**places) for argument in arguments]
+
+
+def test_without_typer_the_command_says_how_to_get_it(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "lightly_aug.commands", raising=False)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert command("--version") == (2, "", "Error: typer is not installed: pip install 'lightly-aug[demo]'\n")
+
+
+def test_bench_measures_what_is_installed(command: Command, tmp_path: Path) -> None:
     out = tmp_path / "new" / "bench"
     done = command("bench", "--batch", 1, "--rounds", 1, "--seconds", 0, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert "images/s" in done.stdout
+    assert done.code == 0, done.err
+    assert "images/s" in done.out
     assert "torchvision" in out.with_suffix(".md").read_text()
     assert out.with_suffix(".json").exists()
-
-
-def test_patches_to_test_with_share_no_pixel_with_those_to_train_with() -> None:
-    images = photograph_patches(side=32, train=3, test=2)
-    assert len(images.train) == 3 * len(images.classes)
-    assert len(images.test) == 2 * len(images.classes)
-    assert {patch.size for patch, _ in images.train + images.test} == {(32, 32)}
-    train = {patch.tobytes() for patch, _ in images.train}
-    assert not train & {patch.tobytes() for patch, _ in images.test}
-
-
-def test_class_folders_are_labels_and_loose_files_are_not(tmp_path: Path) -> None:
-    write_photos(tmp_path / "photos", classes=2, count=5)
-    labelled = folder_images(tmp_path / "photos")
-    assert len(labelled.classes) == 2
-    assert all(path.parent.name == labelled.classes[label] for path, label in labelled.train + labelled.test)
-    assert len({path for path, _ in labelled.train + labelled.test}) == 10
-    loose = tmp_path / "loose"
-    loose.mkdir()
-    for number, path in enumerate(sorted((tmp_path / "photos").rglob("*.jpg"))):
-        path.rename(loose / f"{number}.jpg")
-    assert folder_images(loose).classes == []
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -100,7 +100,8 @@ class Half(Operation):
 
 def collated(*views: View, count: int = COUNT, dtype: type = np.uint8, **options: Any) -> Views:
     images = [noise(20 + 3 * i, 30 - 2 * i, seed=i, dtype=dtype) for i in range(count)]
-    return MultiViewCollateFunction(list(views), seed=1, render="late", mode=None, **options)(images)
+    batch: Views = MultiViewCollateFunction(list(views), seed=1, render="late", mode=None, **options)(images)
+    return batch
 
 
 def rendered(views: Views, engine: str, dtype: torch.dtype | None = None) -> list[Tensor]:
@@ -108,9 +109,9 @@ def rendered(views: Views, engine: str, dtype: torch.dtype | None = None) -> lis
     return [view.cpu() for view in render(views.images, views.table, views.views, output, engine)]
 
 
-OWN = {
+OWN: dict[str, list[Any]] = {
     "a colour in the middle": [Shape(16), Color(), RandomGamma(), Texture(), Normalize(0.5, 0.5)],
-    "a colour in front": [RandomGamma(), RandomResizedCrop(16), RandomGrayscale()],
+    "a colour in front": [RandomGamma(), RandomResizedCrop(16, interpolation="bicubic"), RandomGrayscale()],
     "a shear in the middle": [RandomResizedCrop(16), RandomShear(), RandomHorizontalFlip(), RandomGaussianBlur()],
     "a shear in front": [RandomShear(), RandomResizedCrop(16), RandomGrayscale()],
     "another size at the end": [RandomResizedCrop(32), RandomHorizontalFlip(), Half()],

@@ -3,6 +3,7 @@
 import colorsys
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +12,29 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from helpers.cases import Array, crops, exact, generators, noise, packed, recipes, resizes, seeds, sizes, turns, windows
+from helpers.cases import (
+    Array,
+    crops,
+    exact,
+    examples,
+    generators,
+    noise,
+    packed,
+    recipes,
+    resizes,
+    seeds,
+    size_of,
+    sizes,
+    turns,
+    windows,
+)
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from scipy import ndimage
 from skimage.color import hsv2rgb, rgb2hsv
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
@@ -48,14 +65,14 @@ from lightly_aug.operations import JITTER_ORDERS, Operation
 dtypes = st.sampled_from([np.uint8, np.float32])
 
 
-def tensor(image: Array) -> Tensor:
+def tensor(image: npt.NDArray[Any]) -> Tensor:
     """(channels, height, width), float32 in [0, 1]."""
     x = torch.from_numpy(image).permute(2, 0, 1)
     return x / 255 if x.dtype == torch.uint8 else x
 
 
 def numbers(views: Views, i: int = 0) -> dict[str, float]:
-    """What image `i` drew for the first view."""
+    """The numbers that image `i` drew for the first view."""
     return {name.split(".")[1]: float(column[i]) for name, column in views.draws[0].items()}
 
 
@@ -68,12 +85,12 @@ def assert_near(ours: Tensor | npt.NDArray[Any], theirs: Tensor | npt.NDArray[An
 
 @given(size=sizes, seed=seeds, dtype=dtypes, crop=crops())
 def test_crops_are_torchvisions(size: tuple[int, int], seed: int, dtype: type, crop: RandomResizedCrop) -> None:
-    assume(crop.size[1] > 1)  # to a single column, torch's antialiased resize can repeat the first row
+    assume(size_of(crop)[1] > 1)  # to a single column, torch's antialiased resize can repeat the first row
     image = noise(*size, seed=seed, dtype=dtype)
     views = packed([crop], [image], seed)
     box = [int(numbers(views)[name]) for name in ("top", "left", "height", "width")]
     mode = InterpolationMode(crop.interpolation)
-    theirs = tv.resized_crop(tensor(image), *box, list(crop.size), interpolation=mode, antialias=crop.antialias)
+    theirs = tv.resized_crop(tensor(image), *box, list(size_of(crop)), interpolation=mode, antialias=crop.antialias)
     if crop.interpolation == "bicubic" and dtype is np.uint8:
         theirs = theirs.clamp(0, 1)
     assert_near(views[0][0], theirs, 1e-6)
@@ -88,7 +105,7 @@ def test_antialiased_crops_are_pillows(size: tuple[int, int], seed: int, crop: R
     resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[crop.interpolation]
     for ours, channel in zip(views[0][0], image.transpose(2, 0, 1), strict=True):
         cut = Image.fromarray(np.ascontiguousarray(channel[top : top + h, left : left + w]))
-        assert_near(ours, np.array(cut.resize(crop.size[::-1], resample)), 1e-5)
+        assert_near(ours, np.array(cut.resize(size_of(crop)[::-1], resample)), 1e-5)
 
 
 @given(size=st.tuples(st.integers(2, 48), st.integers(2, 48)), seed=seeds, crop=crops(("bilinear",)))
@@ -107,13 +124,11 @@ def test_crops_without_antialias_are_kornias(size: tuple[int, int], seed: int, c
 @given(size=sizes, seed=seeds, dtype=dtypes)
 def test_flips_and_quarter_turns_move_every_pixel_exactly(size: tuple[int, int], seed: int, dtype: type) -> None:
     images = [noise(*size, seed=seed + i, dtype=dtype) for i in range(6)]
-    for operation, flip in (
-        (RandomHorizontalFlip(), lambda x, applied: x.flip(-1) if applied else x),
-        (RandomVerticalFlip(), lambda x, applied: x.flip(-2) if applied else x),
-    ):
+    for operation, axis in ((RandomHorizontalFlip(), -1), (RandomVerticalFlip(), -2)):
         views = packed([operation], images, seed)
         for i, image in enumerate(images):
-            assert torch.equal(views[0][i], flip(tensor(image), numbers(views, i)["applied"]))
+            x = tensor(image)
+            assert torch.equal(views[0][i], x.flip(axis) if numbers(views, i)["applied"] else x)
     views = packed([RandomRotation90(1)], images[:1], seed)
     assert torch.equal(views[0][0], torch.rot90(tensor(images[0]), int(numbers(views)["turns"]), (-2, -1)))
 
@@ -153,12 +168,26 @@ def test_rotations_are_torchvisions_and_the_formulas(size: tuple[int, int], seed
         assert_near(ours, formula, 1e-4)
 
 
+def test_images_on_their_side_turn_together_if_they_stay_of_one_size() -> None:
+    images = [noise(5, 8, seed=i) for i in range(4)]
+    seen = set[tuple[float, ...]]()
+    for seed in range(60):
+        views = packed([RandomRotation90(1.0), RandomHorizontalFlip(0.0), Resize((6, 6))], images, seed)
+        turns = views.draws[0]["RandomRotation90.turns"]
+        seen.add(tuple(turns.tolist()))
+        for i, image in enumerate(images):
+            turned = torch.rot90(torch.from_numpy(image).permute(2, 0, 1), int(turns[i]), (-2, -1))
+            expected = interpolate(turned[None] / 255, (6, 6), mode="bilinear", antialias=True)
+            torch.testing.assert_close(views[0][i : i + 1], expected, rtol=0, atol=1e-6)
+    assert any(set(turns) == {1, 3} for turns in seen)  # all on their side, but not alike
+
+
 def test_a_positive_angle_turns_counter_clockwise() -> None:
     image = noise(9, 9, seed=1)
     assert_near(packed([RandomRotation((90, 90))], [image])[0][0], torch.rot90(tensor(image), 1, (-2, -1)), 1e-5)
 
 
-TORCHVISION = {
+TORCHVISION: dict[str, Callable[[Tensor, float], Tensor]] = {
     "brightness": tv.adjust_brightness,
     "contrast": tv.adjust_contrast,
     "saturation": tv.adjust_saturation,
@@ -167,7 +196,8 @@ TORCHVISION = {
 
 
 def luma(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return x @ np.array([0.299, 0.587, 0.114])
+    weighted: npt.NDArray[np.float64] = x @ np.array([0.299, 0.587, 0.114])
+    return weighted
 
 
 def adjusted(x: npt.NDArray[np.float64], part: str, factor: float) -> npt.NDArray[np.float64]:
@@ -351,15 +381,14 @@ def test_windows_are_cut_out_of_the_image_among_zeros(
     images = [noise(*size, seed=seed + i, dtype=dtype) for i in range(4)]
     views = packed([window], images, seed)
     for i, image in enumerate(images):
-        place = numbers(views, i) or {"top": window.top, "left": window.left}
-        top, left = (int(place[name]) + 80 for name in ("top", "left"))
+        place = {"top": window.top, "left": window.left} if isinstance(window, Crop) else numbers(views, i)
+        (top, left), (height, width) = (int(place[name]) + 80 for name in ("top", "left")), size_of(window)
         among_zeros = np.pad(image, ((80, 80), (80, 80), (0, 0)))
-        theirs = tensor(among_zeros[top : top + window.size[0], left : left + window.size[1]])
+        theirs = tensor(among_zeros[top : top + height, left : left + width])
         assert torch.equal(views[0][i], theirs)
-        if (
-            80 <= top < 80 + size[0] and 80 <= left < 80 + size[1]
-        ):  # elsewhere torchvision does not always keep the size
-            assert torch.equal(theirs, tv.crop(tensor(image), top - 80, left - 80, *window.size))
+        # outside of the image, torchvision does not always keep the size
+        if 80 <= top < 80 + size[0] and 80 <= left < 80 + size[1]:
+            assert torch.equal(theirs, tv.crop(tensor(image), top - 80, left - 80, height, width))
 
 
 @given(size=sizes, seed=seeds, dtype=dtypes, resize=resizes)
@@ -389,14 +418,21 @@ def test_normalize_is_torchvisions(size: tuple[int, int], seed: int) -> None:
 def test_the_identity_returns_the_image_exactly(size: tuple[int, int], seed: int, dtype: type, channels: int) -> None:
     image = noise(*size, channels, seed, dtype)
     shape = size[1] / size[0]
-    never = [RandomHorizontalFlip(0), RandomVerticalFlip(0), RandomRotation90(0), RandomRotation(9, p=0)]
+    never: list[Operation] = [
+        RandomHorizontalFlip(0),
+        RandomVerticalFlip(0),
+        RandomRotation90(0),
+        RandomRotation(9, p=0),
+    ]
     whole = RandomResizedCrop(size, scale=(1, 1), ratio=(shape, shape))
-    for operations in ([], [whole], [*never, RandomGaussianBlur(p=0), RandomSolarize(p=0)], [Resize(size)]):
+    never += [RandomGaussianBlur(p=0), RandomSolarize(p=0)]
+    identities: list[list[Operation]] = [[], [whole], never, [Resize(size)]]
+    for operations in identities:
         views = packed(operations, [image, image], seed)
         assert torch.equal(views[0], torch.stack([tensor(image)] * 2))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(quick=50, full=150))
 @given(operations=recipes(), shapes=st.lists(sizes, min_size=2, max_size=5), seed=seeds, dtype=dtypes)
 def test_an_image_is_rendered_alone_as_it_is_in_a_batch(
     operations: list[Operation], shapes: list[tuple[int, int]], seed: int, dtype: type
@@ -508,7 +544,7 @@ def ring(operation: Operation, before: Tensor, after: Tensor) -> int:
     return 0
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(quick=50, full=150))
 @given(
     operations=st.lists(
         st.one_of(
@@ -540,7 +576,8 @@ def ring(operation: Operation, before: Tensor, after: Tensor) -> int:
 )
 def test_matrices_say_where_the_pixels_went(operations: list[Operation], size: tuple[int, int], seed: int) -> None:
     if any(isinstance(op, RandomRotation90) for op in operations):
-        assume(all(op.size[0] == op.size[1] for op in operations if isinstance(op, RandomResizedCrop | Resize)))
+        resized = [size_of(op) for op in operations if isinstance(op, RandomResizedCrop | Resize)]
+        assume(all(height == width for height, width in resized))
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
     place = np.stack([x, y, np.ones_like(x)], axis=-1)  # the third channel: not near an edge, nor outside
     views = packed(operations, [place], seed)
@@ -609,11 +646,9 @@ def named(module: nn.Module) -> str:
 @pytest.mark.parametrize("equal_sizes", [True, False])
 def test_a_kornia_module_runs_at_its_place_as_under_a_seeded_generator(module: nn.Module, equal_sizes: bool) -> None:
     images = [noise(24, 24 + (0 if equal_sizes else i), seed=i) for i in range(4)]
-    operations = (
-        [RandomResizedCrop(16), module, Normalize()] if not equal_sizes else [Resize((16, 16)), module, Normalize()]
-    )
-    views = packed(operations, images, seed=3)  # type: ignore[arg-type]
-    before = packed(operations[:1], images, seed=3)[0]  # type: ignore[arg-type]
+    operations = [Resize((16, 16)) if equal_sizes else RandomResizedCrop(16), module, Normalize()]
+    views = packed(operations, images, seed=3)
+    before = packed(operations[:1], images, seed=3)[0]
     with torch.random.fork_rng():
         torch.manual_seed(int(views.draws[0]["KorniaModule.seed"][0]))
         theirs = module(before)
@@ -635,14 +670,14 @@ def test_a_kornia_module_is_deterministic_and_leaves_global_generators_alone(mod
 
 
 def test_a_kornia_module_that_changes_the_size_is_refused() -> None:
-    views = packed([Resize((16, 16)), K.RandomCrop((8, 8))], [noise(20, 20)])  # type: ignore[list-item]
+    views = packed([Resize((16, 16)), K.RandomCrop((8, 8))], [noise(20, 20)])
     with pytest.raises(ValueError, match=r"RandomCrop.*\(1, 3, 8, 8\) from \(1, 3, 16, 16\).*must keep the size"):
         views.to()
 
 
 def test_no_matrix_is_made_up_for_a_geometric_kornia_module() -> None:
-    views = packed([Resize((16, 16)), K.RandomAffine(10)], [noise(20, 20)])  # type: ignore[list-item]
+    views = packed([Resize((16, 16)), K.RandomAffine(10)], [noise(20, 20)])
     with pytest.raises(ValueError, match=r"no matrix is known for RandomAffine"):
         _ = views.matrices
-    flat = packed([Resize((10, 10)), K.RandomPlasmaShadow()], [noise(20, 20)])  # type: ignore[list-item]
+    flat = packed([Resize((10, 10)), K.RandomPlasmaShadow()], [noise(20, 20)])
     assert_near(flat.matrices[0][0], torch.tensor([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]]), 1e-12)

@@ -140,7 +140,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="fit: epochs and batches must be at least 1, got 0 epochs of 3 batches"):
         fit(Recorder(), make_loader(), epochs=0)
     plain: DataLoader[Any] = DataLoader([(torch.zeros(3), 0)], 1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="no views in a batch of {0: 'Tensor', 1: 'Tensor'}: give the loader"):
+    with pytest.raises(TypeError, match=r"no views in a batch of {0: 'Tensor', 1: 'Tensor'}: give the loader"):
         fit(Recorder(), plain, epochs=1)
     images: DataLoader[Any] = DataLoader([(torch.zeros(3, 4, 4), 0)], 1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="fit: batches must contain a Views, got Tensor"):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lightly_aug.demo import photograph_patches
+from lightly_aug.photographs import photograph_patches
 
 
 def write_photos(folder: Path, *, classes: int, count: int) -> None:

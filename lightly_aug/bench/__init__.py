@@ -1,0 +1,27 @@
+"""Images a second, of this library and of others on the same work."""
+
+from lightly_aug.bench.comparison import compare, run
+from lightly_aug.bench.peers import batch_transform, contenders, dali_view
+from lightly_aug.bench.tables import describe_loading, write_report
+from lightly_aug.bench.timing import Contender, Results, measure, time_loading
+from lightly_aug.bench.workloads import MEAN, SIGMA, STD, WORKLOADS, ViewSpec, build_view
+
+__all__ = [
+    "MEAN",
+    "SIGMA",
+    "STD",
+    "WORKLOADS",
+    "Contender",
+    "Results",
+    "ViewSpec",
+    "batch_transform",
+    "build_view",
+    "compare",
+    "contenders",
+    "dali_view",
+    "describe_loading",
+    "measure",
+    "run",
+    "time_loading",
+    "write_report",
+]

@@ -1,0 +1,106 @@
+"""The report of a benchmark: tables in Markdown, and every number as JSON."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from lightly_aug.bench.timing import Results
+
+__all__ = ["describe_loading", "write_report"]
+
+
+def describe_loading(took: dict[str, float]) -> str:
+    """Return a sentence about the times that `time_loading` measured."""
+    if not took:
+        return "Numba is not installed, so there is no CPU engine here."
+    loaded = f"The CPU engine is loaded in {took['load_s']:.1f} s"
+    return loaded + (f", once a machine it is compiled in {took['compile_s']:.1f} s." if "compile_s" in took else ".")
+
+
+def write_report(
+    out: Path, title: str, tables: Sequence[Results], *, texts: Sequence[str] = (), data: object = None
+) -> str:
+    """Write tables, the fastest contender first, and everything that was measured.
+
+    Args:
+        out: File name without suffix; `.md` and `.json` are written, their folder is made.
+        title: Heading of the report.
+        tables: The results.
+        texts: Markdown to put below the tables.
+        data: Further numbers for the JSON file.
+
+    Returns:
+        The Markdown.
+    """
+    losses = [loss for table in tables for loss in table.losses]
+    versions = _environment()
+    machine = f"{versions['cpu']}, {versions['cores']} cores, {versions['date'][:10]}; `{versions['command']}`"
+    packages = ", ".join(f"{name} {number}" for name, number in versions["packages"].items())
+    parts = [f"# {title}", f"{machine}. Python {versions['python']}, {packages}."]
+    for heading, group in groupby(tables, key=lambda table: table.title):
+        same = list(group)
+        parts += [f"## {heading}", _compact(same) if same[0].axis else "\n\n".join(map(_table, same))]
+    slower = "\n".join(f"* {loss}" for loss in losses) or "Nothing that was measured here is faster than ours."
+    parts += [*texts, "## Where ours is slower", slower]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n\n".join(parts) + "\n"
+    out.with_suffix(".md").write_text(text)
+    record = {"environment": versions, "tables": [asdict(table) for table in tables], "losses": losses, "data": data}
+    out.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False))
+    return text
+
+
+def _table(results: Results) -> str:
+    names = sorted(results.rates, key=lambda name: -statistics.median(results.rates[name]))
+    lines = ["| | images/s [slowest–fastest round] | ours / theirs | remarks |", "|---|---|---|---|"]
+    for name in names:
+        ratio = "" if name == results.ours else f"{results.ratio(name):.2f}"
+        bold = "**" if name == results.ours else ""
+        lines.append(f"| {bold}{name}{bold} | {results.cell(name)} | {ratio} | {results.remarks.get(name, '')} |")
+    lines += [f"\nNot measured: {name} ({why})." for name, why in results.skipped.items()]
+    return "\n".join(lines)
+
+
+def _compact(tables: Sequence[Results]) -> str:
+    """One table of several results, a row for each value of the axis."""
+    names = list(dict.fromkeys(name for table in tables for name in table.rates))
+    lines = [f"| | {' | '.join(names)} | ours / theirs |", "|---" * (len(names) + 2) + "|"]
+    for table in tables:
+        cells = [table.cell(name) if name in table.rates else "" for name in names]
+        ratios = ", ".join(f"{table.ratio(name):.2f}" for name in table.rates if name != table.ours)
+        lines.append(f"| {table.axis} | {' | '.join(cells)} | {ratios} |")
+    return "\n".join(lines)
+
+
+def _environment() -> dict[str, Any]:
+    names = (
+        *("lightly-aug", "torch", "torchvision", "kornia", "numba", "numpy", "pillow", "triton", "lightly"),
+        *("albumentationsx", "opencv-python-headless", "opencv-python", "torchtransform", "triton-augment"),
+        *("nvidia-dali-cuda120", "nvidia-dali-cuda130"),
+    )
+    packages = {}
+    for name in names:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([*(Path(word).name for word in sys.orig_argv[:2]), *sys.orig_argv[2:]]),
+        "python": platform.python_version(),
+        "packages": packages,
+    }
