@@ -1,4 +1,4 @@
-"""Makes the pictures of README and docs/methods.md, views.png and looc.png: `python docs/views.py`."""
+"""Draw views.png for README.md and looc.png for docs/methods.md: `python docs/views.py`."""
 
 import io
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ draw(
     ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"],
     ["image", "shape", "texture", "colour", "all (SimCLR)", "all (SimCLR)"],
 )
-groups = {
+groups: dict[str, Shape | Color | Texture] = {
     "shape": Shape(224, scale=(0.2, 0.8)),
     "color": Color(0.3, 0.3, 0.4, 0.3, jitter=1.0, grayscale=0.1),
     "texture": Texture(blur=0.7, sigma=(1.0, 5.0), solarize=0.3),
@@ -53,5 +53,12 @@ draw(
     "looc.png",
     LooCCollateFunction(groups=groups, seed=6),
     ["astronaut.png", "chelsea.png"],
-    ["image", "query", "key 0: all anew", "key 1: shape as query", "key 2: colour as query", "key 3: texture as query"],
+    [
+        "image",
+        "query",
+        "key 0: independent",
+        "key 1: shape as query",
+        "key 2: colour as query",
+        "key 3: texture as query",
+    ],
 )

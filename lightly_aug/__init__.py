@@ -1,4 +1,4 @@
-"""Many views of every image, made on the device where they are used, grouped by what they teach a network to ignore."""
+"""Many views of every image, rendered on the device that uses them, grouped by what they teach a network to ignore."""
 
 from lightly_aug._prefetch import prefetch
 from lightly_aug.batch import Views

@@ -1,4 +1,4 @@
-"""The next batch of views, rendered while the model still works on this one."""
+"""Render the next batch of views while the model works on the current one."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,22 +20,22 @@ def prefetch(
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> "_Prefetched":
-    """Iterate over a loader's batches with their views rendered, and everything else moved, on a device.
+    """Iterate over the batches of a loader, with the views rendered and all other tensors moved to a device.
 
-    On CUDA the next batch is copied and rendered on a stream of its own while the model works on this one; give the
-    loader `pin_memory=True`, or the copies cannot overlap. On any other device it renders batch by batch. An error
-    of the loader is raised at its turn, after the batches before it.
+    On CUDA the next batch is copied and rendered on a separate stream while the model works on the current one; set
+    `pin_memory=True` in the loader, or the copies cannot overlap. On any other device batches are rendered one by one.
+    An error in the loader is raised after the batches before it.
 
     Args:
-        loader: its collate function is one of ours. Its attributes (`dataset`, `sampler`, `batch_sampler` …) and its
-            length are those of the result, too.
-        device: where to render and move to.
-        dtype: floating dtype of the views; by default each view's own.
-        memory_format: of the views, `torch.contiguous_format` or `torch.channels_last`.
+        loader: A loader with a collate function of lightly_aug. The result has its length and its attributes
+            (`dataset`, `sampler`, `batch_sampler` …).
+        device: Device to render on and to move to.
+        dtype: Floating dtype of the views; by default each view's own.
+        memory_format: `torch.contiguous_format` or `torch.channels_last`, the memory format of the views.
 
     Returns:
-        An iterable of batches of the loader's shape, with a list of tensors where a `Views` stood. It can be iterated
-        over once for every epoch.
+        An iterable of batches in the loader's structure, with a list of tensors in place of each `Views`. Iterate over
+        it once for each epoch.
 
     Example:
         >>> from torch.utils.data import DataLoader
@@ -62,15 +62,15 @@ class _Prefetched:
         self.device = device
         self._dtype = dtype
         self._memory_format = memory_format
-        # one for life: the allocator keeps a pool of memory for every stream there ever was
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        # one stream for all epochs, since the allocator keeps a pool of memory for every stream ever made
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __iter__(self) -> Iterator[Any]:
         if self._stream is None:
-            return map(self._moved, self.loader)
-        return self._ahead(self._stream)
+            return map(self._move, self.loader)
+        return self._iterate_ahead(self._stream)
 
-    def _ahead(self, stream: torch.cuda.Stream) -> Iterator[Any]:
+    def _iterate_ahead(self, stream: torch.cuda.Stream) -> Iterator[Any]:
         batches = iter(self.loader)
         following = self._start(batches, stream)
         while following is not None:
@@ -79,38 +79,38 @@ class _Prefetched:
             yield batch
 
     def _start(self, batches: Iterator[Any], stream: torch.cuda.Stream) -> Callable[[], Any] | None:
-        """Begin to render the next batch; the result hands it over, or raises what the loader raised."""
+        """Start to render the next batch. The result returns the batch, or raises the error of the loader."""
         try:
             batch = next(batches)
         except StopIteration:
             return None
         except Exception as error:
             return _raiser(error)
-        stream.wait_stream(torch.cuda.current_stream(self.device))  # what the batch was made of may be made there
+        stream.wait_stream(torch.cuda.current_stream(self.device))  # which may still write the inputs
         with torch.cuda.stream(stream):
-            batch = self._moved(batch)
+            batch = self._move(batch)
 
         def hand_over() -> Any:
             consumer = torch.cuda.current_stream(self.device)
             consumer.wait_stream(stream)
-            for tensor in _tensors(batch):
-                tensor.record_stream(consumer)  # lest its memory is used again before the consumer is done
+            for tensor in _cuda_tensors(batch):
+                tensor.record_stream(consumer)  # keeps its memory until the consumer is done
             return batch
 
         return hand_over
 
-    def _moved(self, batch: Any) -> Any:
+    def _move(self, batch: Any) -> Any:
         if isinstance(batch, Views):
             return batch.to(self.device, self._dtype, memory_format=self._memory_format)
         if isinstance(batch, Tensor):
             return batch.to(self.device, non_blocking=True)
-        return map_members(self._moved, batch)
+        return map_members(self._move, batch)
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "loader":  # not there yet: while it is unpickled
+        if name == "loader":  # missing while this object is unpickled
             raise AttributeError(name)
         return getattr(self.loader, name)
 
@@ -125,7 +125,7 @@ def _raiser(error: Exception) -> Callable[[], Any]:
     return hand_over
 
 
-def _tensors(batch: Any) -> list[Tensor]:
+def _cuda_tensors(batch: Any) -> list[Tensor]:
     found: list[Tensor] = []
 
     def note(member: Any) -> Any:

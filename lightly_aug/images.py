@@ -233,7 +233,7 @@ def empty(size: int, dtype: torch.dtype) -> Tensor:
 
     Args:
         size: The number of elements.
-        dtype: uint8 or float32.
+        dtype: `torch.uint8` or `torch.float32`.
     """
     if get_worker_info() is None:  # NumPy asks for huge pages, which come faster
         return torch.from_numpy(np.empty(size, dtype=np.uint8 if dtype == torch.uint8 else np.float32))

@@ -10,21 +10,24 @@ __all__ = ["Indexed", "IndexedSample"]
 
 @dataclass(frozen=True)
 class IndexedSample:
-    """A sample and its index in the dataset; the collate function takes them apart."""
+    """A sample and its index in the dataset; the collate function separates them."""
 
     index: int
     sample: Any
 
 
 class Indexed(Dataset[IndexedSample]):
-    """A dataset whose samples know their index, so that a sample gets the same views wherever it comes up.
+    """A dataset whose samples know their index, so that an image gets the same views wherever it occurs.
 
-    With it, draws do not depend on the batch size, the order, the number of workers or the rank. The collate
-    function takes the index off again: batches look as they do without, and `Views.index` holds the indices. Nor do
-    they depend on how often: with a sampler that repeats images in an epoch, these get the same views again.
+    Draws then do not depend on the batch size, the order, the number of workers or the rank. The collate function
+    removes the index again, so batches look the same with and without `Indexed`, and `Views.index` holds the indices.
+    An image that a sampler repeats within an epoch gets the same views each time.
 
     Args:
-        dataset: any dataset with integer indices.
+        dataset: Any dataset with integer indices.
+
+    Raises:
+        TypeError: The dataset is `Indexed` already.
 
     Example:
         >>> from PIL import Image
@@ -38,7 +41,7 @@ class Indexed(Dataset[IndexedSample]):
 
     def __init__(self, dataset: Any) -> None:
         if isinstance(dataset, Indexed):
-            raise TypeError("the dataset is Indexed already")
+            raise TypeError("Indexed: dataset is Indexed already, use it as it is")
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> IndexedSample:

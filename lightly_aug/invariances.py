@@ -1,4 +1,4 @@
-"""Groups of operations, by what they teach a network to ignore."""
+"""Groups of operations, named for what they teach a network to ignore."""
 
 from dataclasses import dataclass
 
@@ -23,16 +23,16 @@ __all__ = ["Color", "Shape", "Texture"]
 
 @dataclass(frozen=True)
 class Shape:
-    """Ignore where a thing is, how large it is and which way it is turned: crop, flips, rotations.
+    """Operations that teach a network to ignore position, size and orientation: crop, flips, rotations.
 
     Args:
-        size: output side, or (height, width), in pixels.
-        scale: area of the crop as a share of the image.
-        ratio: aspect ratio of the crop.
-        hflip: probability of a horizontal flip.
-        vflip: probability of a vertical flip.
-        rot90: probability of a random number of quarter turns.
-        degrees: range of a free rotation, in degrees; 0 for none.
+        size: Output side, or (height, width), in pixels.
+        scale: Area of the crop as a share of the image.
+        ratio: Aspect ratio width / height of the crop.
+        hflip: Probability of a horizontal flip.
+        vflip: Probability of a vertical flip.
+        rot90: Probability of a random number of quarter turns.
+        degrees: Range of a free rotation in degrees, 0 for none.
         interpolation: "bilinear" or "bicubic".
     """
 
@@ -50,7 +50,7 @@ class Shape:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """Those that can happen, in order."""
+        """The operations that can happen, in order."""
         crop = RandomResizedCrop(self.size, self.scale, self.ratio, self.interpolation)
         flips = RandomHorizontalFlip(self.hflip), RandomVerticalFlip(self.vflip), RandomRotation90(self.rot90)
         free = () if self.degrees in (0, (0, 0)) else (RandomRotation(self.degrees),)
@@ -59,14 +59,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Texture:
-    """Ignore fine detail and the sign of edges: blur, solarize.
+    """Operations that teach a network to ignore fine detail and the sign of edges: blur, solarize.
 
     Args:
-        blur: probability of a Gaussian blur.
-        sigma: range of its standard deviation, in pixels of the view.
-        solarize: probability of a solarization.
-        threshold: values from here on are inverted; a range, to draw it from.
-        border: what the blur sees outside the view, "reflect" or "zeros", see `RandomGaussianBlur`.
+        blur: Probability of a Gaussian blur.
+        sigma: Range of the standard deviation of the blur, in pixels of the view.
+        solarize: Probability of a solarization.
+        threshold: Value from which on the solarization inverts, or a range from which it is drawn for every image.
+        border: "reflect" or "zeros": the pixels that the blur sees outside the view, see `RandomGaussianBlur`.
     """
 
     blur: float = 0.5
@@ -80,23 +80,23 @@ class Texture:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """Those that can happen, in order."""
+        """The operations that can happen, in order."""
         both = RandomGaussianBlur(self.sigma, self.blur, self.border), RandomSolarize(self.threshold, self.solarize)
         return tuple(operation for operation in both if operation.p > 0)
 
 
 @dataclass(frozen=True)
 class Color:
-    """Ignore light and colour: jitter, grayscale.
+    """Operations that teach a network to ignore light and colour: jitter, grayscale.
 
     Args:
-        brightness: range of the factor, or b for (1 - b, 1 + b).
-        contrast: likewise.
-        saturation: likewise.
-        hue: range of the shift in turns, or h for (-h, h).
-        jitter: probability that the four happen.
-        grayscale: probability that the colours are dropped.
-        convention: of the jitter, "torchvision" or "tensorflow", see `ColorJitter`.
+        brightness: Range of the factor; one number b means (max(0, 1 - b), 1 + b).
+        contrast: Range of the factor, in the same form.
+        saturation: Range of the factor, in the same form.
+        hue: Range of the shift in turns; one number h means (-h, h).
+        jitter: Probability that these four change.
+        grayscale: Probability of dropping the colours.
+        convention: "torchvision" or "tensorflow", the meaning of the jitter, see `ColorJitter`.
     """
 
     brightness: float | tuple[float, float] = 0.4
@@ -112,14 +112,14 @@ class Color:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """Those that can happen, in order."""
+        """The operations that can happen, in order."""
         jitter = ColorJitter(self.brightness, self.contrast, self.saturation, self.hue, self.jitter, self.convention)
         both = jitter, RandomGrayscale(self.grayscale)
         return tuple(operation for operation in both if operation.p > 0)
 
 
 def _check(group: Shape | Texture | Color) -> None:
-    """Nonsense is refused by the operations: make them now, not in the view."""
+    """Build the operations, which check the arguments, when the group is made instead of when a view uses it."""
     try:
         _ = group.operations
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are used, with an error that says how to get them."""
+"""Optional packages, imported where they are used, with an error that says how to install them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ __all__ = ["extra"]
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Wrap the import of an optional package.
+    """Import an optional package within this context.
 
     Args:
-        name: the extra of this distribution that brings it.
+        name: The extra of this distribution that installs the package.
 
     Raises:
-        ModuleNotFoundError: it is not there; the text gives the `pip install` line.
+        ModuleNotFoundError: The package is not installed; the message gives the `pip install` line.
 
     Example:
         >>> with extra("plot"):

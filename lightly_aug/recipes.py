@@ -1,15 +1,15 @@
-"""The views of the papers, as data.
+"""Collate functions with the views of the papers, and with views that differ in one invariance.
 
-Crops are those of torchvision, blurs true Gaussians of .1 to 2 pixels and the jitter torchvision's, unless said
-otherwise; `docs/operations.md` tells where the authors' code differs in these.
+Unless a docstring says otherwise, crops and jitter are torchvision's and blurs are true Gaussians with a sigma of .1 to
+2 pixels. `docs/operations.md` says where the authors' code differs in these.
 """
 
 from collections.abc import Iterable, Mapping
-from numbers import Integral
 from typing import Any, Literal
 
 from torch import nn
 
+from lightly_aug.checks import check_choice, check_integer
 from lightly_aug.collate import BaseCollateFunction
 from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import (
@@ -58,14 +58,14 @@ class SimCLRCollateFunction(BaseCollateFunction):
     """Two views as in SimCLR, versions 1 and 2 (Chen et al. 2020, arXiv 2002.05709 and 2006.10029).
 
     Bicubic crop of .08 to 1 of the image, flip, jitter (.8, .8, .8, .2) x strength with probability .8, grayscale
-    .2, blur .5; the paper does not normalise. For CIFAR it takes `strength=0.5, blur=0`.
+    .2, blur .5. The paper does not normalise; for CIFAR it uses `strength=0.5, blur=0`.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
-        strength: of the colour jitter.
-        blur: probability of a Gaussian blur.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views, or (height, width), in pixels.
+        strength: Strength of the colour jitter.
+        blur: Probability of a Gaussian blur.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(
@@ -90,20 +90,20 @@ class SimCLRCollateFunction(BaseCollateFunction):
 class MoCoCollateFunction(BaseCollateFunction):
     """Two views as in MoCo, versions 1 to 3 (He, Chen et al. 2019 to 2021, arXiv 1911.05722, 2003.04297, 2104.02057).
 
-    All crop bilinearly. Version 1: .2 to 1 of the image, grayscale .2, then always jitter (.4, .4, .4, .4), flip.
-    Version 2: .2 to 1, jitter (.4, .4, .4, .1) with probability .8, grayscale .2, blur .5, flip. Version 3: .08 to 1
-    (.2 to 1 in its recipe for ResNet-50), jitter (.4, .4, .2, .1) with probability .8, grayscale .2; the first view is
-    always blurred, the second with probability .1 and solarized with .2; flip.
+    All versions crop bilinearly. Version 1: .2 to 1 of the image, grayscale .2, then always jitter (.4, .4, .4, .4),
+    flip. Version 2: .2 to 1, jitter (.4, .4, .4, .1) with probability .8, grayscale .2, blur .5, flip. Version 3: .08
+    to 1 (.2 to 1 in its recipe for ResNet-50), jitter (.4, .4, .2, .1) with probability .8, grayscale .2; the first
+    view is always blurred, the second is blurred with probability .1 and solarized with .2; flip.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
+        size: Side of the views, or (height, width), in pixels.
         version: 1, 2 or 3.
-        scale: area of the crop as a share of the image; by default the version's.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        scale: Area of the crop as a share of the image; by default the version's.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
 
     Raises:
-        ValueError: there is no such version.
+        ValueError: There is no such version.
     """
 
     def __init__(
@@ -115,17 +115,16 @@ class MoCoCollateFunction(BaseCollateFunction):
         normalize: Normalize | None = Normalize(),
         **options: Any,
     ) -> None:
+        check_choice(self, (1, 2, 3), version=version)
         crop = RandomResizedCrop(size, scale or ((0.08, 1.0) if version == 3 else (0.2, 1.0)))
         flip = RandomHorizontalFlip()
         if version == 1:
             views = [View(crop, RandomGrayscale(0.2), ColorJitter(0.4, 0.4, 0.4, 0.4), flip, normalize)] * 2
         elif version == 2:
             views = [View(crop, Color(0.4, 0.4, 0.4, 0.1), Texture(), flip, normalize)] * 2
-        elif version == 3:
+        else:
             textures = Texture(1.0), Texture(0.1, solarize=0.2)
             views = [View(crop, Color(0.4, 0.4, 0.2, 0.1), texture, flip, normalize) for texture in textures]
-        else:
-            raise ValueError(f"version must be 1, 2 or 3, got {version!r}")
         super().__init__(views, **options)
 
 
@@ -133,15 +132,15 @@ class BYOLCollateFunction(BaseCollateFunction):
     """Two views as in BYOL (Grill et al. 2020, arXiv 2006.07733).
 
     Bicubic crop of .08 to 1 of the image, flip, jitter (.4, .4, .2, .1) with probability .8, grayscale .2; the first
-    view is always blurred, the second with probability .1 and solarized with .2. The authors normalise inside of the
-    network.
+    view is always blurred, the second is blurred with probability .1 and solarized with .2. The authors normalise
+    inside the network.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
-        convention: "tensorflow" for the jitter of the authors' code and a blur that sees zeros around the view, which
-            only the reference engine does; "torchvision" for what others reproduce it with.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views, or (height, width), in pixels.
+        convention: "tensorflow" uses the jitter of the authors' code and a blur that sees zeros around the view; only
+            the reference engine renders them. "torchvision" is what reimplementations in PyTorch use.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(
@@ -161,9 +160,9 @@ class SimSiamCollateFunction(BaseCollateFunction):
     Bilinear crop of .2 to 1 of the image, jitter (.4, .4, .4, .1) with probability .8, grayscale .2, blur .5, flip.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views, or (height, width), in pixels.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
@@ -175,12 +174,12 @@ class BarlowTwinsCollateFunction(BaseCollateFunction):
     """Two views as in Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230).
 
     Bicubic crop of .08 to 1 of the image, flip, jitter (.4, .4, .2, .1) with probability .8, grayscale .2; the first
-    view is always blurred, the second with probability .1 and solarized with .2.
+    view is always blurred, the second is blurred with probability .1 and solarized with .2.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views, or (height, width), in pixels.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
@@ -190,15 +189,15 @@ class BarlowTwinsCollateFunction(BaseCollateFunction):
 class NNCLRCollateFunction(BaseCollateFunction):
     """Two views for NNCLR (Dwibedi et al. 2021, arXiv 2104.14548), which are those of BYOL.
 
-    The authors published no code. This is what an independent implementation trains it with; that the paper's text
-    names SimCLR's views (`SimCLRCollateFunction`) is recalled, not verified against it. Bicubic crop of .08 to 1 of the
-    image, flip, jitter (.4, .4, .2, .1) with probability .8, grayscale .2; the first view is always blurred, the
-    second with probability .1 and solarized with .2.
+    The authors published no code. These are the views that an independent implementation trains with; that the text of
+    the paper names SimCLR's views (`SimCLRCollateFunction`) is recalled and was not verified. Bicubic crop of .08 to 1
+    of the image, flip, jitter (.4, .4, .2, .1) with probability .8, grayscale .2; the first view is always blurred, the
+    second is blurred with probability .1 and solarized with .2.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views, or (height, width), in pixels.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
@@ -209,20 +208,20 @@ class SwaVCollateFunction(BaseCollateFunction):
     """Two large views and some small ones as in SwAV (Caron et al. 2020, arXiv 2006.09882), the large ones first.
 
     Bilinear crops of .14 to 1 of the image and of .05 to .14, flip, jitter (.8, .8, .8, .2) with probability .8,
-    grayscale .2, blur .5. Without small views the authors crop .08 to 1. They divide by (.228, .224, .225), a slip in
-    the first digit: `normalize=Normalize(std=(0.228, 0.224, 0.225))`.
+    grayscale .2, blur .5. Without small views the authors crop .08 to 1. Their standard deviation is
+    (.228, .224, .225), a slip in the first number: `normalize=Normalize(std=(0.228, 0.224, 0.225))` reproduces it.
 
     Args:
-        size: side of the large views, or (height, width), in pixels.
-        local_size: of the small ones, likewise.
-        local_views: how many small ones.
-        scale: area of the crop of a large one as a share of the image.
-        local_scale: of a small one, likewise.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the large views, or (height, width), in pixels.
+        local_size: Side of the small views, or (height, width), in pixels.
+        local_views: Number of small views.
+        scale: Area of the crop of a large view as a share of the image.
+        local_scale: Area of the crop of a small view as a share of the image.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
 
     Raises:
-        ValueError: `local_views` is no number of views.
+        ValueError: `local_views` is not an integer, or is below 0.
     """
 
     def __init__(
@@ -236,29 +235,30 @@ class SwaVCollateFunction(BaseCollateFunction):
         normalize: Normalize | None = Normalize(),
         **options: Any,
     ) -> None:
+        check_integer(self, least=0, local_views=local_views)
         rest = Color(0.8, 0.8, 0.8, 0.2), Texture(), normalize
         large, small = View(Shape(size, scale), *rest), View(Shape(local_size, local_scale), *rest)
-        super().__init__([large] * 2 + [small] * _count("local_views", local_views), **options)
+        super().__init__([large] * 2 + [small] * local_views, **options)
 
 
 class DINOCollateFunction(BaseCollateFunction):
     """Two large views and some small ones as in DINO (Caron et al. 2021, arXiv 2104.14294), the large ones first.
 
     Bicubic crops of .4 to 1 of the image and of .05 to .4 (for ResNet-50 .14 to 1 and .05 to .14), flip, jitter
-    (.4, .4, .2, .1) with probability .8, grayscale .2; the first large view is always blurred, the second with
-    probability .1 and solarized with .2, the small ones are blurred with .5.
+    (.4, .4, .2, .1) with probability .8, grayscale .2; the first large view is always blurred, the second is blurred
+    with probability .1 and solarized with .2, the small views are blurred with probability .5.
 
     Args:
-        size: side of the large views, or (height, width), in pixels.
-        local_size: of the small ones, likewise.
-        local_views: how many small ones.
-        scale: area of the crop of a large one as a share of the image.
-        local_scale: of a small one, likewise.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the large views, or (height, width), in pixels.
+        local_size: Side of the small views, or (height, width), in pixels.
+        local_views: Number of small views.
+        scale: Area of the crop of a large view as a share of the image.
+        local_scale: Area of the crop of a small view as a share of the image.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
 
     Raises:
-        ValueError: `local_views` is no number of views.
+        ValueError: `local_views` is not an integer, or is below 0.
     """
 
     def __init__(
@@ -272,37 +272,38 @@ class DINOCollateFunction(BaseCollateFunction):
         normalize: Normalize | None = Normalize(),
         **options: Any,
     ) -> None:
+        check_integer(self, least=0, local_views=local_views)
         large = Shape(size, scale, interpolation="bicubic")
         small = Shape(local_size, local_scale, interpolation="bicubic")
         color = Color(0.4, 0.4, 0.2, 0.1)
         views = [View(large, color, texture, normalize) for texture in (Texture(1.0), Texture(0.1, solarize=0.2))]
-        views += [View(small, color, Texture(0.5), normalize)] * _count("local_views", local_views)
+        views += [View(small, color, Texture(0.5), normalize)] * local_views
         super().__init__(views, **options)
 
 
 class PIRLCollateFunction(BaseCollateFunction):
     """The image and its jigsaw as in PIRL (Misra and van der Maaten 2019, arXiv 1912.01991): 1 + grid**2 views.
 
-    View 0 crops .08 to 1 of the image. The patches come from another crop, of .6 to 1, that is cut into 3 x 3 cells;
-    they lie anywhere in their cells and come in random order. Then each by itself: always jitter (.4, .4, .4, .2),
-    grayscale .2, flip. After the jitter the authors take a photometric step (posterize, sharpness, solarize or
-    autocontrast, probability .66), which is left out; Kornia has such::
+    View 0 crops .08 to 1 of the image. The patches come from another crop, of .6 to 1, which is cut into 3 x 3 cells;
+    each patch is anywhere in its cell, and the cells are in random order. Then, independently for each view: always
+    jitter (.4, .4, .4, .2), grayscale .2, flip. After the jitter the authors apply a photometric step (posterize,
+    sharpness, solarize or autocontrast, probability .66), which is left out here; Kornia has such steps::
 
         posterize, sharpness = K.RandomPosterize((4, 8), p=1.0), K.RandomSharpness(0.9, p=1.0)
         one = K.ImageSequential(posterize, sharpness, K.RandomAutoContrast(p=1.0), random_apply=1)
         PIRLCollateFunction(photometric=one)
 
     Args:
-        size: side of the image's view, or (height, width), in pixels.
-        patch: of the patches, likewise.
-        jigsaw: of the crop that they are cut from, likewise.
-        grid: cells along either side.
-        photometric: what to do after the jitter.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the view of the image, or (height, width), in pixels.
+        patch: Side of the patches, or (height, width), in pixels.
+        jigsaw: Side of the crop that the patches are cut from, or (height, width), in pixels.
+        grid: Cells along either side.
+        photometric: A further operation or Kornia module after the jitter.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
 
     Raises:
-        ValueError: a patch is larger than a cell.
+        ValueError: A patch is larger than a cell.
     """
 
     def __init__(
@@ -322,8 +323,8 @@ class PIRLCollateFunction(BaseCollateFunction):
         cell = source.size[0] // grid, source.size[1] // grid
         if patches.size[0] > cell[0] or patches.size[1] > cell[1]:
             raise ValueError(
-                f"patch must fit into a cell, which is {cell[0]}x{cell[1]} (jigsaw {source.size[0]}x{source.size[1]} "
-                f"// grid {grid}), got {patches.size[0]}x{patches.size[1]}"
+                f"{type(self).__name__}: patch must fit into a cell, which is {cell[0]}x{cell[1]} "
+                f"(jigsaw {source.size[0]}x{source.size[1]} // grid {grid}), got {patches.size[0]}x{patches.size[1]}"
             )
         rest = (
             *(ColorJitter(0.4, 0.4, 0.4, 0.2), photometric),
@@ -339,20 +340,21 @@ class PIRLCollateFunction(BaseCollateFunction):
 class PAWSCollateFunction(BaseCollateFunction):
     """Two large views and some small ones as in PAWS (Assran et al. 2021, arXiv 2104.13963), the large ones first.
 
-    ImageNet: as SwAV, bilinear crops of .14 to 1 of the image and of .05 to .14, flip, jitter (.8, .8, .8, .2) with
-    probability .8, grayscale .2, blur .5. CIFAR: crops of .75 to 1 and of .3 to .75, flip, jitter (.4, .4, .4, .1) with
-    probability .8, solarize .2 from a threshold that is drawn from (0, 1), equalize .2 (by the reference engine).
+    ImageNet: SwAV's views, with bilinear crops of .14 to 1 of the image and of .05 to .14, flip, jitter
+    (.8, .8, .8, .2) with probability .8, grayscale .2, blur .5. CIFAR: crops of .75 to 1 and of .3 to .75, flip, jitter
+    (.4, .4, .4, .1) with probability .8, solarize .2 with a threshold drawn from (0, 1), equalize .2 (which the
+    reference engine does).
 
     Args:
-        size: side of the large views, or (height, width), in pixels; by default 224, for CIFAR 32.
-        local_size: of the small ones, likewise; by default 96, for CIFAR 18.
-        local_views: how many small ones.
+        size: Side of the large views, or (height, width), in pixels; by default 224, for CIFAR 32.
+        local_size: Side of the small views, or (height, width), in pixels; by default 96, for CIFAR 18.
+        local_views: Number of small views.
         recipe: "imagenet" or "cifar".
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
 
     Raises:
-        ValueError: `local_views` is no number of views; there is no such recipe.
+        ValueError: `local_views` is not an integer, or is below 0; or there is no such recipe.
     """
 
     def __init__(
@@ -365,31 +367,31 @@ class PAWSCollateFunction(BaseCollateFunction):
         normalize: Normalize | None = Normalize(),
         **options: Any,
     ) -> None:
+        check_choice(self, ("imagenet", "cifar"), recipe=recipe)
+        check_integer(self, least=0, local_views=local_views)
         rest: tuple[Item | None, ...]
         if recipe == "imagenet":
             sizes, scales = (224, 96), ((0.14, 1.0), (0.05, 0.14))
             rest = Color(0.8, 0.8, 0.8, 0.2), Texture(), normalize
-        elif recipe == "cifar":
+        else:
             sizes, scales = (32, 18), ((0.75, 1.0), (0.3, 0.75))
             solarize = RandomSolarize((0.0, 1.0), 0.2)
             rest = Color(0.4, 0.4, 0.4, 0.1, grayscale=0), solarize, RandomEqualize(0.2), normalize
-        else:
-            raise ValueError(f"recipe must be 'imagenet' or 'cifar', got {recipe!r}")
         large = View(Shape(sizes[0] if size is None else size, scales[0]), *rest)
         small = View(Shape(sizes[1] if local_size is None else local_size, scales[1]), *rest)
-        super().__init__([large] * 2 + [small] * _count("local_views", local_views), **options)
+        super().__init__([large] * 2 + [small] * local_views, **options)
 
 
 class AMDIMCollateFunction(BaseCollateFunction):
     """Two views as in AMDIM (Bachman et al. 2019, arXiv 1906.00910).
 
-    One flip for both views; then each by itself a bicubic crop of .3 to 1 of the image with a ratio of .7 to 1.4,
-    jitter (.4, .4, .4, .1) with probability .8, grayscale .25.
+    Both views share one flip. Then, independently for each view: a bicubic crop of .3 to 1 of the image with a ratio of
+    .7 to 1.4, jitter (.4, .4, .4, .1) with probability .8, grayscale .25.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views, or (height, width), in pixels.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(self, size: Size = 128, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
@@ -401,23 +403,24 @@ class AMDIMCollateFunction(BaseCollateFunction):
 class CPCCollateFunction(BaseCollateFunction):
     """Overlapping patches as in CPC 2 (Hénaff et al. 2019, arXiv 1905.09272): grid**2 views, row by row from the top.
 
-    All are cut from one crop of the image. Then each by itself: flip .5, jitter (.4, .4, .4, .1) with probability .8,
-    grayscale .25. The paper's two primitives of AutoAugment, its elastic deformation and its shear are left out. The
-    scale of the crop is our choice: less of an image leaves its patches little to tell apart.
+    All patches are cut from one crop of the image. Then, independently for each patch: flip .5, jitter
+    (.4, .4, .4, .1) with probability .8, grayscale .25. The paper's two primitives of AutoAugment, its elastic
+    deformation and its shear are left out. The scale of the crop is our choice: patches of a smaller part of the image
+    are hard to distinguish.
 
     Args:
-        size: side of the crop in pixels: the patch and a whole number of strides.
-        patch: side of the patches.
-        stride: from one patch to the next.
-        scale: area of the crop as a share of the image.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the crop in pixels: one patch plus a whole number of strides.
+        patch: Side of the patches in pixels.
+        stride: Distance from one patch to the next in pixels.
+        scale: Area of the crop as a share of the image.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
 
     Attributes:
-        grid: patches along either side, (size - patch) // stride + 1.
+        grid: Patches along either side, (size - patch) // stride + 1.
 
     Raises:
-        ValueError: the patches do not fit the size, or one of the three is no length.
+        ValueError: The patches do not fit the size, or one of the three is not an integer >= 1.
     """
 
     def __init__(
@@ -430,10 +433,11 @@ class CPCCollateFunction(BaseCollateFunction):
         normalize: Normalize | None = Normalize(),
         **options: Any,
     ) -> None:
-        size, patch, stride = _count("size", size, 1), _count("patch", patch, 1), _count("stride", stride, 1)
+        check_integer(self, least=1, size=size, patch=patch, stride=stride)
         if patch > size or (size - patch) % stride:
             raise ValueError(
-                f"size must be the patch and a whole number of strides, got size {size}, patch {patch}, stride {stride}"
+                f"{type(self).__name__}: size must be the patch plus a whole number of strides, got size {size}, "
+                f"patch {patch}, stride {stride}"
             )
         crop, flip = Shared("crop", RandomResizedCrop(size, scale)), RandomHorizontalFlip()
         color = Color(0.4, 0.4, 0.4, 0.1, grayscale=0.25)
@@ -444,25 +448,25 @@ class CPCCollateFunction(BaseCollateFunction):
 
 
 class LooCCollateFunction(BaseCollateFunction):
-    """The query and its keys as in LooC (Xiao et al. 2020, arXiv 2008.05659): of n groups n + 2 views, q, k_0 … k_n.
+    """The query and its keys as in LooC (Xiao et al. 2020, arXiv 2008.05659): for n groups n + 2 views, q, k_0 … k_n.
 
-    Each group of augmentations is an invariance that one head of the network does without. Key k_i, with i from 1 to
-    n, is augmented by group i as the query is, number by number, and by all others independently; k_0 by all
-    independently. In the paper the groups are rotation, colour and texture; crop and flip come before, in every view::
+    Each group of augmentations is an invariance that one head of the network does not learn. In key k_i, with i from 1
+    to n, group i uses the same random numbers as in the query, and all other groups are independent; in k_0 all groups
+    are independent. In the paper the groups are rotation, colour and texture; every view begins with crop and flip::
 
         rotation, crop = RandomRotation90(1.0), Shape(224)
         LooCCollateFunction(groups={"rotation": rotation, "color": Color()}, base=crop)
 
     Args:
-        size: side of the views, or (height, width), in pixels, where `groups` is None.
-        groups: by name what they do, an item of a `View` or some, in the order in which they do it. By default
-            Shape(size), Color() and Texture(), of which the names are shape, color and texture.
-        base: what all views begin with independently, an item or some.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views, or (height, width), in pixels; unused if `groups` is given.
+        groups: The groups by name, each one item of a `View` or several, in the order in which they are applied. By
+            default Shape(size), Color() and Texture(), with the names shape, color and texture.
+        base: One item or several that all views begin with, independently of each other.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
 
     Raises:
-        ValueError: no groups, or one without items.
+        ValueError: There are no groups, or one has no items.
     """
 
     def __init__(
@@ -477,11 +481,12 @@ class LooCCollateFunction(BaseCollateFunction):
         if groups is None:
             groups = {"shape": Shape(size), "color": Color(), "texture": Texture()}
         if not groups:
-            raise ValueError("groups is empty, at least one is needed")
+            raise ValueError(f"{type(self).__name__}: groups is empty, at least one is needed")
         items = {name: _items(group) for name, group in groups.items()}
         empty = [name for name, group in items.items() if not group]
         if empty:
-            raise ValueError(f"groups: {', '.join(map(repr, empty))} has no items")
+            names = ", ".join(map(repr, empty))
+            raise ValueError(f"{type(self).__name__}: groups must have items each, got none in {names}")
         first = _items(base)
 
         def view(*shared: str) -> View:
@@ -494,29 +499,29 @@ class LooCCollateFunction(BaseCollateFunction):
 
 
 class ImageCollateFunction(BaseCollateFunction):
-    """The general one: every range and probability is an argument. Two alike views, unless `views` says otherwise.
+    """Views that differ in shape, colour and texture, with every range and probability as an argument.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
-        views: how many views.
-        scale: area of the crop as a share of the image.
-        ratio: aspect ratio of the crop.
-        hflip: probability of a horizontal flip.
-        vflip: probability of a vertical flip.
-        rot90: probability of a random number of quarter turns.
-        degrees: range of a free rotation in degrees, 0 for none.
-        brightness: range of the factor, or b for (1 - b, 1 + b).
-        contrast: likewise.
-        saturation: likewise.
-        hue: range of the shift in turns, or h for (-h, h).
-        jitter: probability of the four.
-        grayscale: probability of dropping the colours.
-        blur: probability of a Gaussian blur.
-        sigma: range of its standard deviation, in pixels of the view.
-        solarize: probability of a solarization.
+        size: Side of the views, or (height, width), in pixels.
+        views: Number of views, all with the same ranges.
+        scale: Area of the crop as a share of the image.
+        ratio: Aspect ratio of the crop.
+        hflip: Probability of a horizontal flip.
+        vflip: Probability of a vertical flip.
+        rot90: Probability of a random number of quarter turns.
+        degrees: Range of a free rotation in degrees, 0 for none.
+        brightness: Range of the factor; one number b means (max(0, 1 - b), 1 + b).
+        contrast: Range of the factor, in the same form.
+        saturation: Range of the factor, in the same form.
+        hue: Range of the shift in turns; one number h means (-h, h).
+        jitter: Probability that these four change.
+        grayscale: Probability of dropping the colours.
+        blur: Probability of a Gaussian blur.
+        sigma: Range of the standard deviation of the blur, in pixels of the view.
+        solarize: Probability of a solarization.
         interpolation: "bilinear" or "bicubic".
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(
@@ -553,17 +558,17 @@ class ImageCollateFunction(BaseCollateFunction):
 
 
 class ShapeCollateFunction(BaseCollateFunction):
-    """Two views that differ in shape alone: crop, flips, rotations. Colour and texture stay to be told apart by.
+    """Two views that differ only in shape: crop, flips, rotations. The network can still use colour and texture.
 
     Args:
-        size: side of the views, or (height, width), in pixels.
-        scale: area of the crop as a share of the image.
-        hflip: probability of a horizontal flip.
-        vflip: probability of a vertical flip.
-        rot90: probability of a random number of quarter turns.
-        degrees: range of a free rotation in degrees, 0 for none.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views, or (height, width), in pixels.
+        scale: Area of the crop as a share of the image.
+        hflip: Probability of a horizontal flip.
+        vflip: Probability of a vertical flip.
+        rot90: Probability of a random number of quarter turns.
+        degrees: Range of a free rotation in degrees, 0 for none.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(
@@ -583,15 +588,15 @@ class ShapeCollateFunction(BaseCollateFunction):
 
 
 class TextureCollateFunction(BaseCollateFunction):
-    """Two views that differ in texture alone: blur, solarize. Both are the centre of the image.
+    """Two views that differ only in texture: blur, solarize. Both show the centre of the image.
 
     Args:
-        size: side of the views in pixels.
-        blur: probability of a Gaussian blur.
-        sigma: range of its standard deviation, in pixels of the view.
-        solarize: probability of a solarization.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views in pixels.
+        blur: Probability of a Gaussian blur.
+        sigma: Range of the standard deviation of the blur, in pixels of the view.
+        solarize: Probability of a solarization.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(
@@ -609,18 +614,18 @@ class TextureCollateFunction(BaseCollateFunction):
 
 
 class ColorCollateFunction(BaseCollateFunction):
-    """Two views that differ in light and colour alone: jitter, grayscale. Both are the centre of the image.
+    """Two views that differ only in light and colour: jitter, grayscale. Both show the centre of the image.
 
     Args:
-        size: side of the views in pixels.
-        brightness: range of the factor, or b for (1 - b, 1 + b).
-        contrast: likewise.
-        saturation: likewise.
-        hue: range of the shift in turns, or h for (-h, h).
-        jitter: probability of the four.
-        grayscale: probability of dropping the colours.
-        normalize: how to normalise, None for values in [0, 1].
-        **options: as in `BaseCollateFunction`.
+        size: Side of the views in pixels.
+        brightness: Range of the factor; one number b means (max(0, 1 - b), 1 + b).
+        contrast: Range of the factor, in the same form.
+        saturation: Range of the factor, in the same form.
+        hue: Range of the shift in turns; one number h means (-h, h).
+        jitter: Probability that these four change.
+        grayscale: Probability of dropping the colours.
+        normalize: The normalisation; None leaves values in [0, 1].
+        **options: As in `BaseCollateFunction`.
     """
 
     def __init__(
@@ -641,7 +646,7 @@ class ColorCollateFunction(BaseCollateFunction):
 
 
 def _byol(size: Size, normalize: Normalize | None, convention: Convention = "torchvision") -> list[View]:
-    """The two sides of BYOL, which others took over."""
+    """Build the two views of BYOL, which other methods use, too."""
     shape = Shape(size, interpolation="bicubic")
     color = Color(0.4, 0.4, 0.2, 0.1, convention=convention)
     border: Literal["reflect", "zeros"] = "zeros" if convention == "tensorflow" else "reflect"
@@ -649,12 +654,6 @@ def _byol(size: Size, normalize: Normalize | None, convention: Convention = "tor
     return [View(shape, color, texture, normalize) for texture in textures]
 
 
-def _count(name: str, value: int, least: int = 0) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-    return int(value)
-
-
 def _items(items: Item | Iterable[Item]) -> list[Item]:
-    # Kornia's sequences can be iterated, too
+    # a sequence of Kornia is one item, although it can be iterated
     return list(items) if isinstance(items, Iterable) and not isinstance(items, nn.Module) else [items]

@@ -1,4 +1,4 @@
-"""Where the image is in a sample, and how the batch gets the same shape back."""
+"""Find the image in a sample, and rebuild the batch in the structure of its samples."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +19,13 @@ Key = str | int | None
 
 @dataclasses.dataclass(frozen=True)
 class Taken:
-    """The images of a batch, and the way back.
+    """The images of a batch, and a function that rebuilds the batch.
 
     Attributes:
-        images: one a sample.
-        names: how to speak of each sample in an error.
-        index: (n,) int64, the samples' indices in the dataset, where they know them.
-        rebuild: puts the views at the images' place and collates all else.
+        images: The images, one for each sample.
+        names: What to call each sample in error messages.
+        index: `(n,)` int64, the indices of the samples in the dataset; None unless the dataset is `Indexed`.
+        rebuild: Makes the batch from its views: they take the place of the images, and everything else is collated.
     """
 
     images: list[Any]
@@ -38,12 +38,13 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
     """Find the image in every sample of a batch.
 
     Args:
-        samples: all of one kind: images; tuples or lists; mappings; named tuples or dataclass instances.
-        key: where the image is; by default "image" in a mapping, the field `image`, else the first, in a named tuple
-            or dataclass, and 0 in a tuple or list.
+        samples: Images; or tuples, lists, mappings, named tuples or dataclass instances that hold an image each. All
+            are of one kind.
+        key: The place of the image in a sample; by default "image" in a mapping, the field `image`, else the first
+            field, in a named tuple or dataclass, and 0 in a tuple or list.
 
     Raises:
-        ValueError: no samples, or one that has no image at that place, or is of another kind than the first.
+        ValueError: There are no samples, one has no image at that place, or one is of another kind than the first.
     """
     if len(samples) == 0:
         raise ValueError("a batch needs at least one sample, got none")
@@ -52,7 +53,7 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
         index = torch.tensor([sample.index for sample in samples])
         samples = [sample.sample for sample in samples]
     names = [f"sample {i}" if index is None else f"sample {i} (index {index[i]})" for i in range(len(samples))]
-    images, rebuild = (list(samples), _same) if is_image(samples[0]) else _members(samples, key, names)
+    images, rebuild = (list(samples), _identity) if is_image(samples[0]) else _take_from_members(samples, key, names)
     for i, image in enumerate(images):
         if not is_image(image):
             place = "" if key is None else f" at {key!r}"
@@ -66,18 +67,18 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
     return Taken(images, names, index, rebuild)
 
 
-def _same(views: Any) -> Any:
+def _identity(views: Any) -> Any:
     return views
 
 
-def _members(samples: Sequence[Any], key: Key, names: list[str]) -> tuple[list[Any], Callable[[Any], Any]]:
-    """The images of samples with members, and what makes a batch of such samples."""
+def _take_from_members(samples: Sequence[Any], key: Key, names: list[str]) -> tuple[list[Any], Callable[[Any], Any]]:
+    """Return the images of samples that have members, and the function that rebuilds their batch."""
     first = samples[0]
     make: Callable[[dict[Any, Any]], Any]
     if isinstance(first, Mapping):
-        make = _same
+        make = _identity
     elif dataclasses.is_dataclass(first) and not isinstance(first, type):
-        make = partial(_filled, first)
+        make = partial(_replace_members, first)
     elif isinstance(first, tuple) and hasattr(first, "_asdict"):
         make = lambda members: type(first)(**members)  # noqa: E731
     elif isinstance(first, tuple | list):
@@ -87,31 +88,31 @@ def _members(samples: Sequence[Any], key: Key, names: list[str]) -> tuple[list[A
             f"{names[0]} is a {type(first).__name__}; "
             "wants an image, a tuple or list, a mapping, a named tuple or a dataclass"
         )
-    rows = [batch_members(sample) if _alike(sample, first) else {} for sample in samples]
+    rows = [batch_members(sample) if _is_same_kind(sample, first) else {} for sample in samples]
     if key is None:
         key = "image" if isinstance(first, Mapping) or "image" in rows[0] else next(iter(rows[0]), 0)
     for row, name, sample in zip(rows, names, samples, strict=True):
         if row.keys() != rows[0].keys():
             raise ValueError(
-                f"{name} has members {_listed(row) or type(sample).__name__}, {names[0]} has {_listed(rows[0])}"
+                f"{name} has members {_list_names(row) or type(sample).__name__}, {names[0]} has {_list_names(rows[0])}"
             )
         if key not in row:
-            raise ValueError(f"{name} has no member {key!r}, it has {_listed(row)}; image= names the image's place")
+            raise ValueError(f"{name} has no member {key!r}, it has {_list_names(row)}; image= names the image's place")
 
     def rebuild(views: Any) -> Any:
-        return make({k: views if k == key else _collated(k, [row[k] for row in rows]) for k in rows[0]})
+        return make({k: views if k == key else _collate(k, [row[k] for row in rows]) for k in rows[0]})
 
     return [row[key] for row in rows], rebuild
 
 
-def _alike(sample: Any, first: Any) -> bool:
+def _is_same_kind(sample: Any, first: Any) -> bool:
     return type(sample) is type(first) or any(
         isinstance(sample, kind) and isinstance(first, kind) for kind in (Mapping, tuple | list)
     )
 
 
-def _filled(like: Any, members: dict[str, Any]) -> Any:
-    """A dataclass instance with other members, whatever its `__init__` wants."""
+def _replace_members(like: Any, members: dict[str, Any]) -> Any:
+    """Copy a dataclass instance with other members, without calling its `__init__`."""
     batch = copy(like)
     for name, member in members.items():
         object.__setattr__(batch, name, member)
@@ -119,10 +120,10 @@ def _filled(like: Any, members: dict[str, Any]) -> Any:
 
 
 def batch_members(batch: Any) -> dict[Any, Any]:
-    """The members of a batch, or of a sample, by name or place; of what has no members, itself.
+    """Return the members of a batch or a sample by name or place.
 
     Args:
-        batch: a mapping, named tuple, dataclass instance, tuple or list, or anything else.
+        batch: A mapping, named tuple, dataclass instance, tuple or list; anything else counts as its own member 0.
     """
     if isinstance(batch, Mapping):
         return dict(batch)
@@ -134,7 +135,7 @@ def batch_members(batch: Any) -> dict[Any, Any]:
 
 
 def map_members(change: Callable[[Any], Any], batch: Any) -> Any:
-    """The same batch with every member changed; what has no members is returned as it is."""
+    """Change every member of a batch, in the same structure; an object without members is returned as it is."""
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*map(change, batch))
     if isinstance(batch, tuple | list):
@@ -142,15 +143,15 @@ def map_members(change: Callable[[Any], Any], batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return {key: change(member) for key, member in batch.items()}
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        return _filled(batch, {name: change(member) for name, member in batch_members(batch).items()})
+        return _replace_members(batch, {name: change(member) for name, member in batch_members(batch).items()})
     return batch
 
 
-def _listed(row: dict[Any, Any]) -> str:
+def _list_names(row: dict[Any, Any]) -> str:
     return ", ".join(map(repr, row))
 
 
-def _collated(key: Any, values: list[Any]) -> Any:
+def _collate(key: Any, values: list[Any]) -> Any:
     try:
         return default_collate(values)
     except (TypeError, RuntimeError, KeyError) as error:

@@ -457,26 +457,32 @@ def test_what_a_base_shares_with_no_group_is_independent() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: MoCoCollateFunction(version=0), "version must be 1, 2 or 3, got 0"),  # type: ignore[arg-type]
+        (lambda: MoCoCollateFunction(version=0), "MoCoCollateFunction: version must be one of 1, 2, 3, got 0"),  # type: ignore[arg-type]
         (lambda: MoCoCollateFunction(scale=(0.5, 0.2)), "RandomResizedCrop: scale"),
         (lambda: BYOLCollateFunction(convention="jax"), "ColorJitter: convention must be one of .* got 'jax'"),  # type: ignore[arg-type]
-        (lambda: SwaVCollateFunction(local_views=-1), "local_views must be an integer >= 0, got -1"),
-        (lambda: DINOCollateFunction(local_views=1.5), "local_views must be an integer >= 0, got 1.5"),  # type: ignore[arg-type]
+        (lambda: SwaVCollateFunction(local_views=-1), "SwaV.*: local_views must be an integer >= 0, got -1"),
+        (lambda: DINOCollateFunction(local_views=1.5), "DINO.*: local_views must be an integer >= 0, got 1.5"),  # type: ignore[arg-type]
         (lambda: DINOCollateFunction(local_size=0), "RandomResizedCrop: size"),
-        (lambda: PAWSCollateFunction(recipe="stl"), "recipe must be 'imagenet' or 'cifar', got 'stl'"),  # type: ignore[arg-type]
+        (lambda: PAWSCollateFunction(recipe="stl"), "PAWS.*: recipe must be one of 'imagenet', 'cifar', got 'stl'"),  # type: ignore[arg-type]
         (lambda: PAWSCollateFunction(0), "RandomResizedCrop: size"),
         (
             lambda: PIRLCollateFunction(patch=86),
-            r"must fit into a cell, which is 85x85 \(jigsaw 255x255 // grid 3\), got 86x86",
+            r"PIRLCollateFunction: patch must fit into a cell, which is 85x85 \(jigsaw 255x255 // grid 3\), got 86x86",
         ),
         (lambda: PIRLCollateFunction(patch=(8, 65), grid=4), "which is 63x63 .*got 8x65"),
         (lambda: PIRLCollateFunction(grid=0), "RandomJigsawPatch: grid"),
-        (lambda: CPCCollateFunction(250), "the patch and a whole number of strides, got size 250, patch 64, stride 32"),
+        (
+            lambda: CPCCollateFunction(250),
+            "CPC.*: size must be the patch plus a whole number of strides, got size 250, patch 64, stride 32",
+        ),
         (lambda: CPCCollateFunction(32, 64), "got size 32, patch 64, stride 32"),
-        (lambda: CPCCollateFunction(stride=0), "stride must be an integer >= 1, got 0"),
-        (lambda: CPCCollateFunction(patch=16.0), "patch must be an integer >= 1, got 16.0"),  # type: ignore[arg-type]
-        (lambda: LooCCollateFunction(groups={}), "groups is empty"),
-        (lambda: LooCCollateFunction(groups={"a": FLIP, "b": ()}), "groups: 'b' has no items"),
+        (lambda: CPCCollateFunction(stride=0), "CPCCollateFunction: stride must be an integer >= 1, got 0"),
+        (lambda: CPCCollateFunction(patch=16.0), "CPCCollateFunction: patch must be an integer >= 1, got 16.0"),  # type: ignore[arg-type]
+        (lambda: LooCCollateFunction(groups={}), "LooCCollateFunction: groups is empty"),
+        (
+            lambda: LooCCollateFunction(groups={"a": FLIP, "b": ()}),
+            "LooCCollateFunction: groups must have items each, got none in 'b'",
+        ),
         (lambda: AMDIMCollateFunction((8, 0)), "RandomResizedCrop: size"),
     ],
 )
