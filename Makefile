@@ -2,30 +2,43 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
 OUT ?= runs/demo
+JOBS ?= auto
+PROFILE ?= $(or $(HYPOTHESIS_PROFILE),quick)
 
-.PHONY: demo test check methods format clean
+# one thread for each process of JOBS, so that they do not wait for each other's cores
+PYTEST := OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=$(PROFILE) $(BIN)/pytest --numprocesses $(JOBS)
+TESTS := --nbmake notebooks lightly_aug tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test coverage check methods format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/ready  ## train MoCo on photographs, or on DATA=folder, and show what it learnt
 	$(BIN)/lightly-aug demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
-test: .venv/ready  ## everything: property tests, doctests, README, notebooks
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --nbmake notebooks lightly_aug tests
+test: .venv/ready  ## run all tests on all cores, or JOBS=2; PROFILE=full tries as many examples as CI
+	$(PYTEST) $(TESTS)
 
-check: .venv/ready  ## format, lint, types, import rules
+coverage: .venv/ready  ## run all tests and report the lines they miss; fail below the floor in pyproject.toml
+	$(PYTEST) --cov --cov-report=term $(TESTS)
+
+check: .venv/ready  ## check format, lint, types and import rules
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy lightly_aug
+	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_imports.py
 
-methods: .venv/ready  ## every method on one budget, half an hour on two cores
+methods: .venv/ready  ## train every method on one budget: half an hour on two cores
 	$(BIN)/python -m benchmarks.methods
 
-format: .venv/ready
+format: .venv/ready  ## format, and fix what ruff can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-clean:
-	rm -rf .venv runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove the environment, caches and results
+	rm -rf .venv runs .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/ready: pyproject.toml
 	@echo "installing into .venv (PyTorch alone is some GB: this takes minutes, once)"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F  # type: ignore[import-untyped]
+from torchvision.transforms.v2 import functional as F
 
 from lightly_aug import ColorJitter, MultiViewCollateFunction, View
 from lightly_aug.operations import JITTER_ORDERS

@@ -288,7 +288,7 @@ def check_waiting(run: Run) -> bool | None:
 
 def _events(run: Run, calls: int) -> float:
     """Seconds a call by the device's clock."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
     for _ in range(calls):

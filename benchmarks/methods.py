@@ -31,12 +31,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.models.resnet import BasicBlock  # type: ignore[import-untyped]
+from torchvision.models.resnet import BasicBlock
 
 from benchmarks import methods_peers as peers
 from lightly_aug import BaseCollateFunction, CenterCrop, Indexed, MultiViewCollateFunction, Normalize, Resize, View

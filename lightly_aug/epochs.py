@@ -38,7 +38,7 @@ class EpochCounter:
 
     def __init__(self) -> None:
         self._words = torch.full((_REMEMBERED,), -1, dtype=torch.int64)
-        self._words.share_memory_()  # type: ignore[no-untyped-call]
+        self._words.share_memory_()
         self._running: WeakKeyDictionary[_BaseDatasetFetcher, _Epoch] = WeakKeyDictionary()
         self._by_hand = _Epoch(0)
         self._count = 0
@@ -97,7 +97,7 @@ class EpochCounter:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"_running": WeakKeyDictionary()})
         # a copy gets words of its own; a worker started by `spawn` gets the same ones
-        self._words.share_memory_()  # type: ignore[no-untyped-call]
+        self._words.share_memory_()
 
 
 def _process_number() -> int:

@@ -237,5 +237,5 @@ def empty(size: int, dtype: torch.dtype) -> Tensor:
     """
     if get_worker_info() is None:  # NumPy asks for huge pages, which come faster
         return torch.from_numpy(np.empty(size, dtype=np.uint8 if dtype == torch.uint8 else np.float32))
-    storage = torch.UntypedStorage._new_shared(size * dtype.itemsize)  # type: ignore[no-untyped-call]
+    storage = torch.UntypedStorage._new_shared(size * dtype.itemsize)
     return torch.empty(0, dtype=dtype).set_(storage)[:size]

@@ -81,4 +81,6 @@ def test_batches_of_a_loader() -> None:
     (batch,) = DataLoader(Indexed(samples), 4, collate_fn=collate)
     assert isinstance(views_of(batch), Views)
     assert views_of(batch).index.tolist() == [0, 1, 2, 3]
-    assert torch.equal(labels_of(batch), LABELS)
+    labels = labels_of(batch)
+    assert labels is not None
+    assert torch.equal(labels, LABELS)

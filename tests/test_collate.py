@@ -1,4 +1,4 @@
-"""Samples of every shape to batches of the same shape, the recipes, and the views as an object."""
+"""Collate functions: the structure of samples and batches, the options, the recipes, and `Views` as an object."""
 
 import copy
 import pickle
@@ -65,8 +65,8 @@ def collate(samples: list[Any], *items: Any, **options: Any) -> Any:
 # --- samples ----------------------------------------------------------------------------------------------------
 
 
-class Pair(NamedTuple):
-    label: int
+class Pair(NamedTuple):  # of a sample, and then of a batch: its label is an int, and then a tensor
+    label: Any
     image: Any
 
 
@@ -75,14 +75,14 @@ Anonymous = namedtuple("Anonymous", ["photo", "label"])
 
 @dataclass
 class Record:
-    label: int
+    label: Any
     image: Any
 
 
 @dataclass(frozen=True)
 class Frozen:
     photo: Any
-    name: str
+    name: Any
 
 
 def views_of(batch: Any) -> Views:
@@ -131,16 +131,16 @@ def test_mappings_keep_their_keys_in_order() -> None:
     assert_whole(batch["image"])
 
 
-def test_a_mapping_may_have_a_key_of_its_own() -> None:
+def test_the_image_of_a_mapping_may_have_any_key() -> None:
     batch = collate([{"pixel_values": image, "image": "not this"} for image in IMAGES], image="pixel_values")
     assert batch["image"] == ["not this"] * 3
     assert_whole(batch["pixel_values"])
 
 
-def test_named_tuples_and_dataclasses_stay_what_they_are() -> None:
+def test_named_tuples_and_dataclasses_keep_their_type() -> None:
     pair = collate([Pair(i, image) for i, image in enumerate(IMAGES)])
     assert isinstance(pair, Pair)
-    assert pair.label.tolist() == [0, 1, 2]  # type: ignore[attr-defined]
+    assert pair.label.tolist() == [0, 1, 2]
     assert_whole(pair.image)
 
     anonymous = collate([Anonymous(image, i) for i, image in enumerate(IMAGES)])
@@ -149,7 +149,7 @@ def test_named_tuples_and_dataclasses_stay_what_they_are() -> None:
 
     record = collate([Record(i, image) for i, image in enumerate(IMAGES)])
     assert isinstance(record, Record)
-    assert record.label.tolist() == [0, 1, 2]  # type: ignore[attr-defined]
+    assert record.label.tolist() == [0, 1, 2]
     assert_whole(record.image)
 
     frozen = collate([Frozen(image, "x") for image in IMAGES])
@@ -167,7 +167,7 @@ def test_nested_targets_are_collated_as_by_default() -> None:
     assert batch["mask"].dtype == torch.float32
 
 
-def test_the_index_of_indexed_samples_is_taken_off(tmp_path: Path) -> None:
+def test_the_index_of_indexed_samples_is_removed(tmp_path: Path) -> None:
     dataset = Indexed([(image, f"{i}") for i, image in enumerate(IMAGES)])
     assert len(dataset) == 3
     views, names = collate([dataset[2], dataset[0]])
@@ -241,12 +241,12 @@ def test_samples_that_make_no_batch_are_named(samples: list[Any], options: dict[
         (3, [Normalize((0, 0), (1, 1))], "sample 0 has 3 channels, Normalize of view 0 needs 2"),
     ],
 )
-def test_a_number_of_channels_that_does_not_suit_is_named(channels: int, items: list[Any], says: str) -> None:
+def test_a_wrong_number_of_channels_is_named(channels: int, items: list[Any], says: str) -> None:
     with pytest.raises(ImageError, match=says):
         collate([noise(5, 5, channels)], *items)
 
 
-def test_the_view_that_does_not_suit_is_numbered() -> None:
+def test_a_wrong_view_is_named_by_its_number() -> None:
     views = [View(), View(Normalize(0.5, 0.5)), View(RandomGrayscale())]
     with pytest.raises(ImageError, match="RandomGrayscale of view 2 needs 1 or 3"):
         MultiViewCollateFunction(views)([noise(5, 5, 5)])
@@ -278,7 +278,7 @@ def test_views_of_different_sizes_are_named() -> None:
         (lambda: SimCLRCollateFunction(seed=1.5), TypeError, "float"),
         (lambda: SimCLRCollateFunction(seed="1"), TypeError, "str"),
         (lambda: SimCLRCollateFunction(0), ValueError, "RandomResizedCrop: size .* 0"),
-        (lambda: MoCoCollateFunction(version=4), ValueError, "version must be 1, 2 or 3, got 4"),  # type: ignore[arg-type]
+        (lambda: MoCoCollateFunction(version=4), ValueError, "version must be one of 1, 2, 3, got 4"),  # type: ignore[arg-type]
         (lambda: SimCLRCollateFunction().set_epoch(-1), ValueError, "epoch must be between 0 and .* got -1"),
     ],
 )
@@ -453,7 +453,8 @@ def test_one_invariance_varies_alone() -> None:
 
     texture = TextureCollateFunction(16, solarize=0, **options)(flat)
     assert torch.equal(*texture.matrices)
-    assert torch.allclose(*texture, atol=1e-6)
+    one, other = texture
+    assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_centred_views_cover_the_shorter_side() -> None:
@@ -587,7 +588,7 @@ def test_collate_functions_are_pickled_and_copied_whole(again: Callable[[Any], A
         assert equal(batches[0].to(), batches[1].to())
 
 
-def test_views_are_compared_by_what_they_do() -> None:
+def test_views_with_equal_operations_are_equal() -> None:
     assert View(Shape(8)) == View(RandomResizedCrop(8), RandomHorizontalFlip())
     assert len({View(Shape(8)), View(Shape(8)), View(Shape(9)), View(Shape(8), dtype=torch.float16)}) == 3
     shared = View(Shared("a", Shape(8))), View(Shared("a", RandomResizedCrop(8), RandomHorizontalFlip()))
@@ -598,7 +599,7 @@ def test_views_are_compared_by_what_they_do() -> None:
 
 
 def test_views_are_the_same_under_autocast() -> None:
-    """Also where it is on when the views are rendered, as in most training loops."""
+    """Autocast is usually on when a training loop renders its views."""
     images = [noise(40, 30, seed=i) for i in range(8)]
     for name in ("late", "worker"):
         collate = ImageCollateFunction(16, degrees=20, seed=0, render=name)
@@ -618,7 +619,7 @@ def test_rendering_leaves_nothing_in_a_kornia_module() -> None:
     assert len(pickle.dumps(module)) == size
 
 
-def test_looking_at_views_moves_no_draw() -> None:
+def test_a_grid_of_views_changes_no_later_draw() -> None:
     images = [noise(20, 20, seed=i) for i in range(2)]
     looked_at, left_alone = (SimCLRCollateFunction(8, seed=0, render="late") for _ in range(2))
     view_grid(looked_at, images)
@@ -626,7 +627,7 @@ def test_looking_at_views_moves_no_draw() -> None:
 
 
 @pytest.mark.parametrize("views", [View(), (View() for _ in range(0)), [], [View(), None]])
-def test_views_must_be_some_views(views: Any) -> None:
+def test_views_must_be_views_and_at_least_one(views: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="views"):
         MultiViewCollateFunction(views)
 
@@ -658,7 +659,7 @@ def test_a_generator_of_views_is_all_of_them() -> None:
         (lambda: View(Normalize(), RandomSolarize()), "move it in front of Normalize"),
     ],
 )
-def test_nonsense_is_refused_when_it_is_built(make: Callable[[], Any], says: str) -> None:
+def test_wrong_arguments_are_refused_at_construction(make: Callable[[], Any], says: str) -> None:
     with pytest.raises((TypeError, ValueError), match=says):
         make()
 
@@ -676,14 +677,18 @@ def test_kornias_policies_run_in_a_view() -> None:
     assert view.shape == (4, 3, 16, 16)
 
 
-def test_a_dtype_alone_is_taken_as_one() -> None:
+def test_to_takes_a_dtype_alone() -> None:
     views = SimCLRCollateFunction(8, seed=0, render="late")([noise(9, 9)])
     assert views.to(torch.bfloat16)[0].dtype == torch.bfloat16
 
 
-def test_sizes_and_statistics_may_be_of_numpy() -> None:
-    assert Shape(np.int64(8)) == Shape(8)  # type: ignore[arg-type]
-    assert View(Normalize(np.array([0.5] * 3), np.array([0.5] * 3))) == View(Normalize((0.5,) * 3, (0.5,) * 3))  # type: ignore[arg-type]
-    assert hash(View(RandomResizedCrop([8, 9], scale=[0.2, 1.0]))) == hash(
-        View(RandomResizedCrop((8, 9), scale=(0.2, 1.0)))
-    )  # type: ignore[arg-type]
+def test_sizes_and_statistics_may_be_lists_or_of_numpy() -> None:
+    side: Any = np.int64(8)
+    statistics: Any = np.array([0.5] * 3)
+    size: Any = [8, 9]
+    scale: Any = [0.2, 1.0]
+    assert Shape(side) == Shape(8)
+    assert View(Normalize(statistics, statistics)) == View(Normalize((0.5,) * 3, (0.5,) * 3))
+    listed, paired = View(RandomResizedCrop(size, scale=scale)), View(RandomResizedCrop((8, 9), scale=(0.2, 1.0)))
+    assert listed == paired
+    assert hash(listed) == hash(paired)

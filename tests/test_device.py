@@ -1,4 +1,4 @@
-"""Rendering on a device: the same pixels, and never a wait for it."""
+"""Rendering on a device: the same pixels as on the CPU, and the host never waits."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def syncs_are_errors() -> Iterator[None]:
 
 
 def test_rendering_reads_nothing_back_from_the_device() -> None:
-    """On the meta device there is nothing to read: whatever would wait for a GPU fails there."""
+    """The meta device holds no data, so code that would wait for a GPU fails there."""
     images = [noise(40 + i, 60 - i, seed=i) for i in range(16)]
     everything = ImageCollateFunction(32, vflip=0.5, rot90=0.5, degrees=20, solarize=0.5, seed=0, render="late")
     for collate in (everything, TextureCollateFunction(32, seed=0, render="late")):

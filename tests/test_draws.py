@@ -1,4 +1,4 @@
-"""What is drawn: the random numbers, and what each operation makes of them."""
+"""The random numbers, and what each operation draws with them."""
 
 import math
 from collections.abc import Callable
@@ -42,13 +42,13 @@ from lightly_aug import (
 from lightly_aug.operations import JITTER_ORDERS, Operation
 from lightly_aug.philox import philox, uniforms
 
-UNLIKELY = 1e-4  # seeds are fixed, so that what passes once passes always
+UNLIKELY = 1e-4  # seeds are fixed, so a test that passes once passes always
 
 Columns = dict[str, npt.NDArray[np.float64]]
 
 
 def drawn(operation: Operation, count: int = 20_000, height: int = 64, width: int = 64, seed: int = 0) -> Columns:
-    """What `count` images of one size draw."""
+    """The numbers that `count` images of one size draw, by column."""
     view, keys = View(operation), np.arange(count, dtype=np.uint64)
     table, _, _ = view.draw(uniforms(seed, 0, keys, 0, view.uniforms), np.full(count, height), np.full(count, width))
     return {name.split(".")[1]: column for name, column in zip(view.columns, table.T, strict=True)}
@@ -107,13 +107,14 @@ def test_every_bit_of_seed_epoch_image_and_view_counts(
 def test_numbers_are_uniform_and_uncorrelated_along_every_axis(axis: str) -> None:
     n, keys = 5_000, np.arange(5_000, dtype=np.uint64)
     one = keys[:1]
-    u = {
+    along: dict[str, Callable[[], npt.NDArray[np.float64]]] = {
         "image": lambda: uniforms(7, 3, keys, 1, 1),
         "epoch": lambda: np.concatenate([uniforms(7, epoch, one, 1, 1) for epoch in range(n)]),
         "view": lambda: np.concatenate([uniforms(7, 3, one, view, 1) for view in range(n)]),
         "column": lambda: uniforms(7, 3, one, 1, n),
         "seed": lambda: np.concatenate([uniforms(seed, 3, one, 1, 1) for seed in range(n)]),
-    }[axis]().ravel()
+    }
+    u = along[axis]().ravel()
     assert stats.kstest(u, "uniform").pvalue > UNLIKELY
     for lag in (1, 2, 4):
         assert abs(np.corrcoef(u[:-lag], u[lag:])[0, 1]) < 5 / math.sqrt(n)
@@ -197,7 +198,7 @@ def test_color_jitter_that_does_not_happen_is_neutral() -> None:
     assert [set(columns[c][idle]) for c in ("brightness", "contrast", "saturation", "hue")] == [{1}, {1}, {1}, {0}]
 
 
-def test_a_solarization_draws_its_threshold_apart_from_whether_it_happens() -> None:
+def test_the_threshold_of_a_solarization_does_not_depend_on_whether_it_happens() -> None:
     columns = drawn(RandomSolarize((0.0, 1.0), 0.5))
     assert abs(np.corrcoef(columns["applied"], columns["threshold"])[0, 1]) < 5 / math.sqrt(20_000)
     assert set(drawn(RandomSolarize(0.3))["threshold"]) == {0.3}
@@ -207,7 +208,7 @@ def test_a_solarization_draws_its_threshold_apart_from_whether_it_happens() -> N
 
 
 def jigsaw(grid: int, size: tuple[int, int], height: int, width: int, count: int = 20_000) -> list[Columns]:
-    """What the numbers 0 to grid**2 - 1 draw where they share it."""
+    """The draws of the patches 0 to grid**2 - 1 when they share their random numbers."""
     u = uniforms(0, 0, np.arange(count, dtype=np.uint64), 0, 3 * grid**2)
     sides = np.full(count, height), np.full(count, width)
     patches = [RandomJigsawPatch(size, number, grid) for number in range(grid**2)]
@@ -226,7 +227,7 @@ def test_the_patches_of_a_jigsaw_are_every_cell_once_in_any_order(grid: int) -> 
         assert stats.chisquare(np.bincount(cells[:, number].astype(int), minlength=grid**2)).pvalue > UNLIKELY
 
 
-def test_a_patch_lies_anywhere_in_its_cell_and_apart_from_the_others() -> None:
+def test_patches_are_uniform_in_their_cells_and_uncorrelated() -> None:
     drawn = jigsaw(3, (10, 7), 41, 44)  # cells of 13 x 14
     places = []
     for columns in drawn:
@@ -241,7 +242,7 @@ def test_a_patch_lies_anywhere_in_its_cell_and_apart_from_the_others() -> None:
 
 
 @pytest.mark.parametrize(("side", "size", "offset"), [(9, 4, 0), (9, 5, -1), (9, 6, -1), (2, 3, -1), (2, 4, -2)])
-def test_a_patch_larger_than_its_cell_has_it_about_its_centre(side: int, size: int, offset: int) -> None:
+def test_a_patch_larger_than_its_cell_is_centred_on_it(side: int, size: int, offset: int) -> None:
     for columns in jigsaw(3, (size, 1), side, 9, 100):
         expected = columns["cell"] // 3 * (side // 3) + offset
         if size > side // 3:
@@ -272,13 +273,14 @@ def test_crops_are_distributed_as_torchvisions(shape: tuple[int, int], scale: tu
     (height, width), ratio = shape, (3 / 4, 4 / 3)
     ours = boxes(RandomResizedCrop(8, scale, ratio), 3_000, height, width)
     theirs = torchvision_boxes(1_500, height, width, scale, ratio)
-    for measure in (
+    measures: list[Callable[..., npt.NDArray[np.float64]]] = [
         lambda top, left, h, w: h * w,
         lambda top, left, h, w: w / h,
         lambda top, left, h, w: top / np.maximum(1, height - h),
         lambda top, left, h, w: left / np.maximum(1, width - w),
         lambda top, left, h, w: top + left + h + w,
-    ):
+    ]
+    for measure in measures:
         assert stats.ks_2samp(measure(*ours.T), measure(*theirs.T)).pvalue > UNLIKELY
 
 
@@ -289,7 +291,7 @@ def test_crops_are_distributed_as_torchvisions(shape: tuple[int, int], scale: tu
     ratio=st.tuples(st.floats(0.2, 5), st.floats(0.2, 5)).map(sorted).map(tuple),
     seed=seeds,
 )
-def test_crops_lie_in_the_image_and_in_range(
+def test_crops_are_inside_the_image_and_in_range(
     height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], seed: int
 ) -> None:
     columns = drawn(RandomResizedCrop(8, scale, ratio), 50, height, width, seed)
@@ -318,7 +320,7 @@ def test_the_fallback_box_is_torchvisions(height: int, width: int, ratio: tuple[
     assert ours[:, 2:].min() >= 1
 
 
-# --- who draws --------------------------------------------------------------------------------------------------
+# --- independent and shared draws -------------------------------------------------------------------------------
 
 
 def test_every_image_and_every_view_gets_its_own_draw() -> None:
@@ -330,7 +332,7 @@ def test_every_image_and_every_view_gets_its_own_draw() -> None:
         assert len(torch.cat([draws[name] for draws in views.draws]).unique()) > 115
 
 
-def test_operations_of_the_same_kind_draw_apart() -> None:
+def test_operations_of_the_same_kind_draw_independently() -> None:
     views = packed([RandomHorizontalFlip(), RandomHorizontalFlip(), RandomHorizontalFlip()], [noise(2, 2)] * 200)
     names = [f"RandomHorizontalFlip{suffix}.applied" for suffix in ("", "_2", "_3")]
     assert list(views.draws[0]) == names
@@ -351,7 +353,7 @@ def test_a_draw_does_not_depend_on_the_size_of_its_neighbours(seed: int, shapes:
 SHARED: tuple[Shape, Color, Texture] = (Shape(8), Color(jitter=1), Texture(blur=1))
 
 
-def test_what_is_shared_is_drawn_once_for_an_image_and_all_else_apart() -> None:
+def test_shared_items_draw_once_for_an_image_and_others_independently() -> None:
     shape, color, texture = SHARED
     views = [View(), View(Shared("c", color), shape, Shared("t", texture)), View(shape, texture, color)]
     views += [View(shape, Shared("t", texture), color), View(Shared("t", texture), Shared("c", color), shape)]
@@ -365,12 +367,12 @@ def test_what_is_shared_is_drawn_once_for_an_image_and_all_else_apart() -> None:
             one, other = draws[i][name], draws[j][name]
             assert torch.equal(one, other) == (name.split(".")[0] in same.split() or name == "ColorJitter.applied")
             if one.std() > 0:
-                assert len(one.unique()) > 1  # each image its own
+                assert len(one.unique()) > 1  # every image draws its own numbers
             if not torch.equal(one, other) and name != "RandomResizedCrop.top":
                 assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(200)
 
 
-def test_the_first_view_that_shares_draws_as_if_it_did_not() -> None:
+def test_the_first_view_that_shares_draws_as_without_sharing() -> None:
     alone, both = (
         MultiViewCollateFunction(views, seed=3)([noise(20, 30)] * 5).table
         for views in ([View(*SHARED)] * 2, [View(Shared("all", *SHARED))] * 2)
@@ -389,12 +391,12 @@ def test_shared_draws_follow_the_image_not_the_batch(seed: int, order: list[int]
         assert torch.equal(MultiViewCollateFunction(views, seed=seed)([images[i]]).table[:, 0], together[:, place])
 
 
-# --- nonsense ---------------------------------------------------------------------------------------------------
+# --- wrong arguments --------------------------------------------------------------------------------------------
 
 NAN, INF = math.nan, math.inf
 
 
-NONSENSE: list[tuple[Callable[..., Any], dict[str, Any]]] = [  # the last argument is it
+WRONG: list[tuple[Callable[..., Any], dict[str, Any]]] = [  # the last argument is the wrong one
     *(
         (kind, {**others, "p": p})
         for kind, others in (
@@ -452,10 +454,12 @@ def named(kind: Callable[..., Any]) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "arguments"),
-    NONSENSE,
-    ids=[f"{named(kind)}-{list(a)[-1]}={list(a.values())[-1]}" for kind, a in NONSENSE],
+    WRONG,
+    ids=[f"{named(kind)}-{list(a)[-1]}={list(a.values())[-1]}" for kind, a in WRONG],
 )
-def test_nonsense_is_refused_by_name_field_and_value(kind: Callable[..., Any], arguments: dict[str, Any]) -> None:
+def test_wrong_arguments_are_refused_by_name_field_and_value(
+    kind: Callable[..., Any], arguments: dict[str, Any]
+) -> None:
     field, value = list(arguments.items())[-1]
     with pytest.raises(ValueError, match=rf"{named(kind)}: {field} .*") as caught:
         kind(**arguments)
@@ -473,7 +477,7 @@ def test_nonsense_is_refused_by_name_field_and_value(kind: Callable[..., Any], a
         (lambda: View(Resize((3, 4)), RandomRotation90()), "View: RandomRotation90 .* 3x4 .* square"),
     ],
 )
-def test_what_does_not_go_together_is_refused_by_name(make: Callable[[], Any], message: str) -> None:
+def test_arguments_that_contradict_each_other_are_refused_by_name(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 

@@ -1,12 +1,12 @@
 """Every engine renders what the reference renders, whatever the operations, the images and the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import kornia.augmentation as K
 import numpy as np
 import pytest
 import torch
-from helpers.cases import Array, noise, seeds
+from helpers.cases import Array, examples, noise, seeds, size_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -41,7 +41,7 @@ from lightly_aug.engines.plan import plan_passes
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import JITTER_ORDERS, KorniaModule, Operation
 
-SLOW = set() if torch.cuda.is_available() else {"gpu"}  # what runs under an interpreter gets less to do
+SLOW = set() if torch.cuda.is_available() else {"gpu"}  # under Triton's interpreter, it gets less to do
 fast = pytest.mark.parametrize("engine", ["cpu", "gpu"])
 every = pytest.mark.parametrize("engine", ["reference", "cpu", "gpu"])
 DEVICE = {"cpu": "cpu", "reference": "cpu", "gpu": "cuda" if torch.cuda.is_available() else "cpu"}
@@ -59,14 +59,14 @@ def rendered(
     dtype: torch.dtype | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> list[Tensor]:
-    """What an engine makes of a batch, on the CPU."""
+    """The views as an engine renders them, moved to the CPU."""
     output = Output(torch.device(DEVICE[engine]), dtype, memory_format)
     views = render(packed.images, packed.table, packed.views, output, engine)
     return [view.cpu() for view in views]
 
 
 def assert_same(engine: str, packed: Views, tolerance: float = 1e-4) -> None:
-    """Against the reference in float64, so that its own rounding does not count."""
+    """An engine differs by at most `tolerance` from the reference in float64, whose own rounding does not count."""
     for ours, truth in zip(rendered(packed, engine), rendered(packed, "reference", torch.float64), strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours.double(), truth, rtol=0, atol=tolerance)
@@ -104,15 +104,22 @@ bright = st.just(ColorJitter(brightness=0.8))
 
 
 @st.composite
-def batches(draw: st.DrawFn, images: int = 3, views: int = 2, side: int = 80) -> Views:
-    """Some views of a few images."""
+def batches(
+    draw: st.DrawFn,
+    dtypes: Sequence[type] = (np.uint8, np.float32),
+    images: int = 3,
+    views: int = 2,
+    side: int = 80,
+) -> Views:
+    """Up to `views` views of up to `images` images of one of `dtypes`, with sides of at most `side`."""
     sides = st.one_of(st.integers(1, 12), st.integers(1, side))
     channels = draw(st.sampled_from([1, 3, 3, 3, 5]))
     colours = {1: gray, 3: rgb}.get(channels, bright)
-    dtype = draw(st.sampled_from([np.uint8, np.float32]))
+    dtype = draw(st.sampled_from(dtypes))
     count = draw(st.integers(1, images))
-    alike = draw(st.booleans())
-    sizes = [draw(st.tuples(sides, sides))] * count if alike else [draw(st.tuples(sides, sides)) for _ in range(count)]
+    one_size = draw(st.booleans())
+    size = st.tuples(sides, sides)
+    sizes = [draw(size)] * count if one_size else [draw(size) for _ in range(count)]
     photographs = [noise(*size, channels=channels, seed=draw(st.integers(0, 9)), dtype=dtype) for size in sizes]
     recipe = []
     for _ in range(draw(st.integers(1, views))):
@@ -121,21 +128,28 @@ def batches(draw: st.DrawFn, images: int = 3, views: int = 2, side: int = 80) ->
         )
         last = draw(st.one_of(crops, crops, resizes, windows))
         after = draw(st.lists(st.one_of(flips, angles, blurs, colours, solarizes), max_size=4))
-        if last.size[0] != last.size[1]:
+        height, width = size_of(last)
+        if height != width:
             after = [operation for operation in after if not isinstance(operation, RandomRotation90)]
         normalize: list[Operation] = draw(st.sampled_from([[], [Normalize(0.5, 0.5)]]))
         recipe.append(View(*before, last, *after, *normalize))
     return pack(recipe, photographs, draw(seeds))
 
 
-@settings(max_examples=2600)
-@given(batch=batches())
-@pytest.mark.parametrize("part", range(4))
-def test_the_cpu_engine_renders_what_the_reference_renders(part: int, batch: Views) -> None:
+# two tests, so that two processes can share the search; their names seed it in CI, so neither repeats the other's cases
+@settings(max_examples=examples(quick=100, full=5_200))
+@given(batch=batches([np.uint8]))
+def test_the_cpu_engine_renders_what_the_reference_renders_of_bytes(batch: Views) -> None:
     assert_same("cpu", batch)
 
 
-@settings(max_examples=25 if "gpu" in SLOW else 1000)
+@settings(max_examples=examples(quick=100, full=5_200))
+@given(batch=batches([np.float32]))
+def test_the_cpu_engine_renders_what_the_reference_renders_of_floats(batch: Views) -> None:
+    assert_same("cpu", batch)
+
+
+@settings(max_examples=examples(quick=10, full=25) if "gpu" in SLOW else examples(quick=200, full=1_000))
 @given(batch=batches(images=1, views=1, side=14))
 def test_the_gpu_engine_renders_what_the_reference_renders(batch: Views) -> None:
     assert_same("gpu", batch)
@@ -154,7 +168,7 @@ PAPERS = {
 }
 
 
-ALONE = [
+UNKNOWN = [  # to the fast engines
     ColorJitter(0.8, 0.8, 0.8, 0.2, convention="tensorflow"),
     RandomGaussianBlur(p=1, border="zeros"),
     RandomEqualize(),
@@ -162,14 +176,14 @@ ALONE = [
 ]
 
 
-@pytest.mark.parametrize("operation", ALONE, ids=lambda operation: type(operation).__name__)
+@pytest.mark.parametrize("operation", UNKNOWN, ids=lambda operation: type(operation).__name__)
 @pytest.mark.parametrize("engine", ["cpu", "gpu"])
 def test_what_only_the_reference_knows_is_a_pass_of_its_own(engine: str, operation: Operation) -> None:
     knows = pytest.importorskip(f"lightly_aug.engines.{engine}").knows
     whole = RandomResizedCrop(16), RandomJigsawPatch(8, 1), operation, ColorJitter(0.5), RandomGaussianBlur()
     assert [part.fused for part in plan_passes(whole, knows)] == [True, False, True]
     batch = pack([View(*whole)], [noise(20 + i, 25, seed=i) for i in range(1 if engine in SLOW else 4)])
-    # equal levels may be told apart by the last digit before they are equalized
+    # values that differ in the last digit only may become different levels when they are equalized
     share = 0.02 if isinstance(operation, RandomEqualize) else 0
     (ours,), (truth,) = rendered(batch, engine), rendered(batch, "reference")
     assert ((ours - truth).abs() > 1e-4).double().mean() <= share
@@ -177,7 +191,7 @@ def test_what_only_the_reference_knows_is_a_pass_of_its_own(engine: str, operati
 
 @fast
 def test_every_image_is_solarized_from_its_own_threshold(engine: str) -> None:
-    """Of 8-bit values, which are nowhere near a threshold."""
+    """Of 8-bit values, none of which is near a threshold."""
     view = View(Crop((6, 7), 1, 2), RandomSolarize((0.0, 1.0), 0.7))
     assert_same(engine, pack([view], [noise(9, 10, seed=i) for i in range(2 if engine in SLOW else 20)]), 1e-6)
 
@@ -196,7 +210,7 @@ def test_a_large_photograph(engine: str) -> None:
 
 
 @fast
-def test_only_at_a_solarization_s_threshold_may_values_jump(engine: str) -> None:
+def test_values_jump_at_the_threshold_of_a_solarization_only(engine: str) -> None:
     batch = pack(
         [View(RandomResizedCrop(48), Color(), RandomSolarize(0.3, 1.0))], [noise(60, 60, seed=i) for i in range(4)]
     )
@@ -229,7 +243,7 @@ def test_crop_and_jitter_are_torchvisions(engine: str, seed: int) -> None:
     torch.testing.assert_close(ours[0], x, rtol=0, atol=1e-3)  # their luma weights are rounded to .2989
 
 
-# --- the battery: what holds for every engine -------------------------------------------------------------------
+# --- what holds for every engine --------------------------------------------------------------------------------
 
 EVERYTHING = [
     View(Shape(16, vflip=0.5, rot90=0.5, degrees=20), Color(), Texture(solarize=0.3), Normalize(0.5, 0.5)),
@@ -243,13 +257,13 @@ def some(dtype: type = np.uint8, count: int = 5, channels: int = 3) -> list[Arra
 
 
 def some_batch(engine: str, dtype: type = np.uint8) -> Views:
-    """Some images and everything that may happen to them."""
+    """Some images and views that hold all operations the engines know."""
     return pack(EVERYTHING[-1:], some(dtype, 2), 1) if engine in SLOW else pack(EVERYTHING, some(dtype))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @every
-def test_the_input_is_only_read(engine: str, dtype: type) -> None:
+def test_the_input_is_not_written_to(engine: str, dtype: type) -> None:
     batch = some_batch(engine, dtype)
     pixels, table, shapes = batch.images.pixels.clone(), batch.table.clone(), batch.images.shapes.clone()
     rendered(batch, engine)
@@ -274,7 +288,7 @@ def test_the_result_has_the_dtype_and_layout_asked_for(
 
 
 @every
-def test_an_image_s_views_do_not_depend_on_its_neighbours(engine: str) -> None:
+def test_the_views_of_an_image_do_not_depend_on_its_neighbours(engine: str) -> None:
     together = some_batch(engine)
     for i, (offset, h, w) in enumerate(together.images.shapes.tolist()):
         pixels = together.images.pixels[offset : offset + 3 * h * w]
@@ -284,7 +298,7 @@ def test_an_image_s_views_do_not_depend_on_its_neighbours(engine: str) -> None:
             torch.testing.assert_close(one[0], many[i], rtol=0, atol=2e-6 if engine == "reference" else 0)
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")  # NumPy's, of which the interpreter is made
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")  # Triton's interpreter computes with NumPy
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @every
 def test_an_extreme_image_touches_no_other(engine: str, value: float) -> None:

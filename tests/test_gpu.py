@@ -39,9 +39,11 @@ if not CUDA:
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read where kernels are defined, Triton's own when it is imported
 triton = pytest.importorskip("triton")
 
-from lightly_aug.engines import gpu  # noqa: E402
+from lightly_aug.engines import gpu, gpu_kernels  # noqa: E402
 
-if not CUDA and any(isinstance(kernel, triton.JITFunction) for kernel in (triton.language.cdiv, gpu.draw_tiles)):
+if not CUDA and any(
+    isinstance(kernel, triton.JITFunction) for kernel in (triton.language.cdiv, gpu_kernels.draw_tiles)
+):
     pytest.skip("Triton was imported before its interpreter could be asked for", allow_module_level=True)
 
 NO_CUDA = pytest.mark.skipif(not CUDA, reason="needs a CUDA device")
@@ -56,19 +58,19 @@ def rendered(
     views: Views,
     engine: str = "gpu",
     dtype: torch.dtype | None = None,
-    memory_format: torch.memory_format = torch.contiguous_format,
+    device: torch.device | None = None,
 ) -> list[Tensor]:
-    device = DEVICE if engine == "gpu" else torch.device("cpu")
-    output = Output(device, dtype, memory_format)
+    """The views as an engine renders them: the GPU engine on `DEVICE`, the reference on the CPU or on `device`."""
+    output = Output(device or (DEVICE if engine == "gpu" else torch.device("cpu")), dtype)
     return [view.cpu() for view in render(views.images, views.table, views.views, output, engine)]
 
 
-def assert_alike(views: Views, tolerance: float = 1e-4, outliers: float = 0.0) -> None:
-    """The views of the two engines are near each other, but for a share of the pixels."""
+def assert_same(views: Views, tolerance: float = 1e-4) -> None:
+    """The views of the two engines differ by at most `tolerance` in any value."""
     for fast, truth in zip(rendered(views), rendered(views, "reference"), strict=True):
         assert fast.shape == truth.shape
         assert fast.dtype == truth.dtype
-        assert ((fast - truth).abs() > tolerance).double().mean() <= outliers, (fast - truth).abs().max()
+        assert ((fast - truth).abs() <= tolerance).all(), (fast - truth).abs().max()
 
 
 def simclr(side: int, *, sigma: tuple[float, float] = (0.1, 2.0)) -> View:
@@ -112,14 +114,14 @@ def test_crops(
 ) -> None:
     crop = RandomResizedCrop(to, scale=(0.3, 1), interpolation=interpolation, antialias=antialias)
     operations = [*moves, crop, *moves, CenterCrop((24, 9))]
-    assert_alike(packed(operations, [noise(*size, seed=seed, dtype=dtype)], seed), 5e-6)
+    assert_same(packed(operations, [noise(*size, seed=seed, dtype=dtype)], seed), 5e-6)
 
 
 @light
 @given(seed=seeds, size=small, degrees=st.floats(-400, 400), cut=st.integers(1, 30))
 def test_rotations(seed: int, size: tuple[int, int], degrees: float, cut: int) -> None:
     operations: list[Operation] = [RandomRotation((degrees, degrees)), RandomHorizontalFlip(), CenterCrop(cut)]
-    assert_alike(packed(operations, [noise(*size, seed=seed)], seed))
+    assert_same(packed(operations, [noise(*size, seed=seed)], seed))
 
 
 @light
@@ -134,10 +136,10 @@ def test_blurs_of_any_width_on_views_of_any_size(
 ) -> None:
     blur = RandomGaussianBlur((sigma, sigma), p=1)
     assert gpu.knows(blur)
-    assert_alike(packed([Resize(size), blur], [noise(*size, seed=seed)], seed), 2e-6)
+    assert_same(packed([Resize(size), blur], [noise(*size, seed=seed)], seed), 2e-6)
     jitter = [op for op in steps if isinstance(op, ColorJitter)][:1]
     others = [op for op in steps if isinstance(op, RandomGrayscale)]
-    assert_alike(packed([Resize(size), *jitter, blur, *others, Normalize()], [noise(*size, seed=seed)], seed), 1e-4)
+    assert_same(packed([Resize(size), *jitter, blur, *others, Normalize()], [noise(*size, seed=seed)], seed), 1e-4)
 
 
 @light
@@ -145,7 +147,7 @@ def test_blurs_of_any_width_on_views_of_any_size(
 def test_colours_also_where_channels_are_equal(seed: int, hue: float, levels: int) -> None:
     image = (noise(9, 30, seed=seed).astype(int) % levels * (255 // (levels - 1))).astype(np.uint8)
     jitter = ColorJitter((0, 2), (0, 2), (0, 3), (hue, hue))
-    assert_alike(packed([jitter, RandomGrayscale(0.3), Normalize()], [image] * 2, seed), 4e-5)
+    assert_same(packed([jitter, RandomGrayscale(0.3), Normalize()], [image] * 2, seed), 4e-5)
 
 
 def test_a_view_of_many_tiles() -> None:
@@ -162,13 +164,15 @@ def test_a_view_of_many_tiles() -> None:
     radii = gpu._radii(views.draws[0]["RandomGaussianBlur.sigma"].numpy())
     assert 0 in radii
     assert max(radii) > 8
-    assert_alike(views, 1e-5)
+    # 1e-5 before Normalize, which divides by .225: a tenth of the tolerance in docs/engines.md. On a GPU, where a blur
+    # consists of TF32 products, the values differ by up to 3e-6
+    assert_same(views, 1e-5 / 0.225)
 
 
 def test_a_mean_of_more_tiles_than_are_added_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(gpu._TILES, 0, gpu._TILES[0] | {"TILE_Y": 1, "TILE_X": 2})
     ramp = (np.arange(2 * 130) // 2).astype(np.uint8).reshape(2, 130, 1)
-    assert_alike(packed([ColorJitter(contrast=(0.3, 0.3)), RandomGaussianBlur(p=1)], [ramp]), 2e-6)
+    assert_same(packed([ColorJitter(contrast=(0.3, 0.3)), RandomGaussianBlur(p=1)], [ramp]), 2e-6)
 
 
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 30), (30, 1), (40, 6)])
@@ -180,7 +184,7 @@ def test_thin_images_and_large_ones(h: int, w: int) -> None:
         [RandomRotation((30, 30)), RandomGaussianBlur((2, 2), p=1)],
         [RandomRotation((30, 30)), RandomGrayscale(1)],
     ):
-        assert_alike(packed(operations, [image]), 1e-5)
+        assert_same(packed(operations, [image]), 1e-5)
 
 
 @light
@@ -200,10 +204,10 @@ def test_any_number_of_channels(operations: list[Operation], channels: int, side
     ]
     operations.insert(-1, ColorJitter(0.5, contrast=0.5 if channels == 1 else 0))
     operations.insert(-1, RandomSolarize(0.0, 0.5))
-    assert_alike(packed(operations, [noise(side, side, channels, seed=seed)], seed), 1e-4)
+    assert_same(packed(operations, [noise(side, side, channels, seed=seed)], seed), 1e-4)
 
 
-def test_pixels_that_nothing_changes_are_copied() -> None:
+def test_pixels_that_no_operation_changes_are_copied() -> None:
     for dtype in (np.uint8, np.float32):
         image = noise(20, 33, dtype=dtype)
         (view,) = rendered(
@@ -214,7 +218,7 @@ def test_pixels_that_nothing_changes_are_copied() -> None:
         assert view.count_nonzero() == exactly.count_nonzero()
 
 
-# --- what is promised about batches -----------------------------------------------------------------------------
+# --- batches and launches ---------------------------------------------------------------------------------------
 
 
 def test_views_are_bit_equal_twice_alone_and_in_any_batch() -> None:
@@ -229,8 +233,8 @@ def test_views_are_bit_equal_twice_alone_and_in_any_batch() -> None:
         assert torch.equal(rendered(packed(operations, [images[i]], 4, [index]))[0][0], views[i])
 
 
-def test_views_of_unlike_recipes_are_rendered_together() -> None:
-    assert_alike(
+def test_views_of_different_recipes_are_rendered_together() -> None:
+    assert_same(
         collated(
             View(RandomResizedCrop(16, interpolation="bicubic")),
             View(RandomResizedCrop(16, interpolation="bicubic"), RandomGaussianBlur((3, 3), p=1), Normalize(0.5, 2.0)),
@@ -243,7 +247,7 @@ def test_views_of_unlike_recipes_are_rendered_together() -> None:
 
 
 class Launches:
-    """A kernel that is counted."""
+    """A kernel that records the grids it is launched with."""
 
     def __init__(self, kernel: Any, grids: list[Any]) -> None:
         self.kernel, self.grids = kernel, grids
@@ -287,21 +291,23 @@ def test_nothing_is_launched_for_no_images(launches: list[Any]) -> None:
     assert not launches
 
 
-# --- what it does not do ----------------------------------------------------------------------------------------
+# --- operations and devices that it leaves to the reference -----------------------------------------------------
 
 
-def test_what_it_does_not_know_the_reference_does(launches: list[Any]) -> None:
+def test_the_reference_renders_operations_that_the_engine_does_not_know(launches: list[Any]) -> None:
     wide = RandomGaussianBlur((0.1, 9.0), p=1)
     assert not gpu.knows(wide)
     assert not gpu.knows(KorniaModule(torch.nn.Identity()))
     views = packed([RandomResizedCrop(16), wide], [noise(20, 20)])
-    assert_alike(views, 1e-6)
+    assert_same(views, 1e-6)
     assert len(launches) == 1
-    assert torch.equal(rendered(views, dtype=torch.float64)[0], rendered(views, "reference", dtype=torch.float64)[0])
+    (ours,) = rendered(views, dtype=torch.float64)
+    (truth,) = rendered(views, "reference", torch.float64, device=DEVICE)  # devices differ in the last bit
+    assert torch.equal(ours, truth)
     assert len(launches) == 1
 
 
-def test_without_a_gpu_it_says_what_to_do() -> None:
+def test_without_a_gpu_the_error_says_what_to_do() -> None:
     code = (
         "import torch; from lightly_aug import *;"
         "collate = MultiViewCollateFunction([View(Resize((2, 2)))], render='late', engine='gpu');"
@@ -329,7 +335,7 @@ def syncs_are_errors() -> Iterator[None]:
 def test_a_gpu_renders_what_the_reference_renders(side: int) -> None:
     images: list[Array] = [noise(300 + i, 400 - i, seed=i) for i in range(16)]
     recipe = [simclr(side), simclr(side, sigma=(0.1, 6.0)), View(RandomRotation(30), CenterCrop(side))]
-    assert_alike(MultiViewCollateFunction(recipe, seed=1, render="late", mode=None)(images), 5e-4)
+    assert_same(MultiViewCollateFunction(recipe, seed=1, render="late", mode=None)(images), 5e-4)
 
 
 @pytest.mark.gpu

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from helpers.cases import noise, seeds, sizes
+from helpers.cases import examples, noise, seeds, sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
@@ -90,7 +90,7 @@ def test_mode_none_keeps_the_channels(mode: str, channels: int, dtype: type) -> 
 
 
 @pytest.mark.parametrize("mode", ["I", "I;16", "I;16L", "I;16B", "I;16N"])
-def test_sixteen_bits_are_scaled_not_cut_off(mode: str) -> None:
+def test_sixteen_bits_are_scaled_not_clipped(mode: str) -> None:
     np.testing.assert_allclose(to_array(of_mode(mode), None)[..., 0], RAMP / 65535, atol=1e-7)
     np.testing.assert_array_equal(to_array(of_mode(mode), "L")[..., 0], np.rint(RAMP / 257))
     rgb = to_array(of_mode(mode), "RGB")
@@ -184,7 +184,7 @@ def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0", b"Exif\0\0MM", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + b"\x7f" * 40, b"\x01" * 9]
 )
-def test_damaged_exif_does_not_hide_the_pixels(exif: bytes, kind: str) -> None:
+def test_images_with_damaged_exif_are_read(exif: bytes, kind: str) -> None:
     file, clean = encoded(PHOTO, kind, exif=exif), encoded(PHOTO, kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,7 +192,7 @@ def test_damaged_exif_does_not_hide_the_pixels(exif: bytes, kind: str) -> None:
 
 
 @given(junk=st.binary(max_size=60), kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
-def test_no_exif_however_damaged_hides_the_pixels(junk: bytes, kind: str) -> None:
+def test_images_with_any_bytes_as_exif_are_read(junk: bytes, kind: str) -> None:
     exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01" + junk  # the orientation, and then anything
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -213,7 +213,7 @@ def test_paths_and_bytes_are_read(tmp_path: Path) -> None:
 def test_the_first_frame_of_many_is_taken() -> None:
     frames = [Image.new("RGB", (3, 2), (shade, 0, 0)) for shade in (10, 200)]
     file = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
-    assert set(to_array(file)[..., 0].flat) == {10}
+    assert np.unique(to_array(file)[..., 0]).tolist() == [10]
 
 
 def test_image_files_are_found_sorted_without_hidden_ones(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_decompression_bomb_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         collated([encoded(PHOTO)])
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(quick=50, full=200))
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
@@ -347,7 +347,7 @@ def test_views_of_memory_need_not_be_contiguous_nor_writable() -> None:
         (Image.new("RGB", (0, 4)), "shape|cannot read it"),
     ],
 )
-def test_what_is_no_image_is_named_with_its_sample(image: Any, says: str) -> None:
+def test_an_object_that_is_no_image_is_named_with_its_sample(image: Any, says: str) -> None:
     with pytest.raises(ImageError, match=f"sample 1: .*({says})"):
         collated([PHOTO, image])
 
@@ -367,7 +367,7 @@ def test_a_type_that_is_no_image_says_what_is() -> None:
     floating=st.lists(st.booleans(), min_size=6, max_size=6),
     seed=seeds,
 )
-def test_what_is_packed_comes_out_again(
+def test_packed_images_are_read_back_unchanged(
     shapes: list[tuple[int, int]], channels: int, floating: list[bool], seed: int
 ) -> None:
     arrays = [

@@ -1,13 +1,14 @@
-"""Who may import whom, what is public, and what importing costs."""
+"""Which module imports which, what is public, and what importing costs."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import subprocess
 import sys
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from types import GenericAlias
-from typing import TypeVar
 
 import pytest
 
@@ -15,40 +16,55 @@ import lightly_aug
 
 PACKAGE = Path(lightly_aug.__file__).parent
 
-# module or package -> what it may import of ours; a package's name stands for all that is in it
+# What each module imports of this package, from the bottom up: a row names only rows above it. The row of a package is
+# that of all its modules that have none of their own.
 ALLOWED = {
-    "draws": "",
-    "clock": "",
-    "storage": "",
-    "images": "storage",
-    "extras": "",
+    "checks": "",
     "distributed": "",
-    "samples": "images",
-    "operations": "draws images",
+    "epochs": "",
+    "optional": "",
+    "philox": "",
+    "images": "",
+    "indexed": "",
+    "samples": "images indexed",
+    "photographs": "images optional",
+    "operations": "checks operations",
     "invariances": "operations",
-    "engines": "extras storage operations invariances engines",
-    "views": "invariances engines",
-    "collate": "draws clock images samples operations invariances engines views",
-    "prefetch": "samples views",
-    "recipes": "operations invariances collate",
+    "view": "operations invariances",
+    "engines.program": "images operations",
+    "engines.plan": "images operations engines.program",
+    "engines.reference": "images operations",
+    "engines.cpu_kernels": "engines.program",
+    "engines.gpu_kernels": "engines.program",
+    "engines.cpu": "images operations engines.program engines.plan engines.cpu_kernels",
+    "engines.gpu": "operations engines.program engines.plan engines.gpu_kernels",
+    "engines.rendering": (
+        "optional images operations view engines.program engines.plan engines.reference engines.cpu engines.gpu"
+    ),
+    "engines.__init__": "engines.program engines.rendering",
+    "batch": "images samples view engines.__init__",
+    "collate": "checks epochs philox images samples operations view engines.__init__ batch",
+    "recipes": "checks operations invariances view collate",
+    "_prefetch": "samples batch",
     "memory_bank": "distributed",
-    "loss": "distributed memory_bank loss",
+    "__init__": "images indexed operations invariances view batch collate recipes _prefetch memory_bank",
+    "loss": "checks distributed memory_bank loss",
     "models.base": "",
-    "models.amdim_encoder": "",
-    "models.backbones": "",
-    "models.heads": "",
-    "models.momentum": "",
-    "models.vit": "extras",
-    "models": "distributed memory_bank loss models.base models.backbones models.heads models.momentum",
+    "models.backbones": "checks",
+    "models.heads": "checks",
+    "models.momentum": "checks",
+    "models._amdim_encoder": "checks",
+    "models._vit": "optional",
+    "models": "checks distributed memory_bank loss models.base models.backbones models.heads models.momentum",
     "models.__init__": "models",
-    "train": "distributed extras samples views models.base train",
-    "evaluate": "extras samples models.base evaluate",
-    "plot": "clock extras images operations invariances collate",
-    "peers": "extras operations invariances engines collate",
-    "bench": "extras peers",
-    "demo": "extras images samples operations invariances collate recipes models train evaluate plot",
-    "cli": "__init__ extras images samples collate recipes models train evaluate plot demo bench",
-    "__init__": "images samples operations invariances views collate recipes prefetch memory_bank",
+    "train": "distributed optional batch models.base train",
+    "evaluate": "checks optional batch evaluate",
+    "methods": "operations collate recipes models",
+    "plot": "optional images operations view collate",
+    "bench": "photographs operations invariances view engines.__init__ collate bench",
+    "demo": "optional indexed photographs operations view collate models train evaluate methods plot",
+    "commands": "__init__ checks optional images models train methods plot bench demo",
+    "cli": "commands",
 }
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
@@ -58,10 +74,15 @@ OPTIONAL = {
 }
 
 
+def source_of(module: str) -> str:
+    return (PACKAGE / (module.replace(".", "/") + ".py")).read_text()
+
+
+@cache
 def imports(module: str) -> set[str]:
-    """The modules of ours that a module imports, as dotted names below the package."""
-    tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())
-    found = set()
+    """The modules of ours that a module imports, anywhere in it; a package is its `__init__`."""
+    tree = ast.parse(source_of(module))
+    found = set[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} has a relative import"
@@ -70,43 +91,74 @@ def imports(module: str) -> set[str]:
                 found.add(full if full.removeprefix("lightly_aug.") in MODULES else str(node.module))
         elif isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
-    return {
-        (name + ".__init__").split(".", 1)[1].removesuffix(".__init__")
-        for name in found
-        if name.split(".")[0] == "lightly_aug"
-    }
+    ours = {(name + ".").split(".", 1)[1].removesuffix(".") for name in found if name.split(".")[0] == "lightly_aug"}
+    return {name if name in MODULES else f"{name}.__init__".removeprefix(".") for name in ours}
 
 
 def covers(rule: str, module: str) -> bool:
     return module == rule or module.startswith(rule + ".")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_in_the_allowed_direction_only(module: str) -> None:
+def rule_of(module: str) -> str:
+    """The row of ALLOWED that is a module's."""
     rule = max((rule for rule in ALLOWED if covers(rule, module)), key=len, default=None)
-    assert rule is not None, f"{module} is new: say in this test what it may import"
+    assert rule is not None, f"{module} is new: say in this test what it imports"
+    return rule
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_what_it_may(module: str) -> None:
+    allowed = ALLOWED[rule_of(module)].split()
     for imported in imports(module):
-        allowed = any(covers(name, imported or "__init__") for name in ALLOWED[rule].split())
-        assert allowed, f"{module} must not import {imported}"
+        assert any(covers(name, imported) for name in allowed), f"{module} must not import {imported}"
+
+
+@pytest.mark.parametrize("rule", ALLOWED)
+def test_a_module_imports_all_that_it_may(rule: str) -> None:
+    modules = [module for module in MODULES if rule_of(module) == rule]
+    assert modules, f"there is no module {rule}"
+    imported = set[str]().union(*map(imports, modules))
+    unused = [name for name in ALLOWED[rule].split() if not any(covers(name, module) for module in imported)]
+    assert not unused, f"{rule} may import {unused}, and does not: take it out of this test"
+
+
+def test_imports_go_downwards_and_in_no_circle() -> None:
+    for i, (rule, names) in enumerate(ALLOWED.items()):
+        below = list(ALLOWED)[: i + 1]  # with itself: the modules of a package import each other
+        for name in names.split():
+            assert any(covers(name, row) for row in below), f"{rule} imports {name}, which has no row above it"
+    graphlib.TopologicalSorter({module: imports(module) for module in MODULES}).prepare()  # raises CycleError
 
 
 def test_no_method_imports_another() -> None:
-    shared = {"__init__", "amdim_encoder", "backbones", "base", "heads", "momentum", "vit"}
-    methods = {module for module in MODULES if covers("models", module) and module.split(".")[1] not in shared}
-    assert methods
+    methods = {module for module in MODULES if rule_of(module) == "models"}
+    assert {"models.simclr", "models.dino"} <= methods
     for method in methods:
-        assert not imports(method) & (methods - {method})
+        assert not imports(method) & methods
 
 
-@pytest.mark.parametrize("name", [m for m in MODULES if m != "cli"])
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
+def test_no_function_hides_a_module_of_the_same_name(module: str) -> None:
+    name = module.removesuffix(".__init__")
+    imported = importlib.import_module(f"lightly_aug.{name}")
+    assert attrgetter(name)(lightly_aug) is imported
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_all_holds_exactly_the_public_names(name: str) -> None:
     module = importlib.import_module(("lightly_aug." + name).removesuffix(".__init__"))
-    public = {key for key, value in vars(module).items() if not key.startswith("_") and not inspect.ismodule(value)}
-    if not name.endswith("__init__") or name == "engines.__init__":  # what it defines, not what it needs
-        public = {key for key in public if getattr(getattr(module, key), "__module__", None) == module.__name__}
-        public |= {key for key in module.__all__ if key.isupper()}
-        public = {key for key in public if not isinstance(getattr(module, key), TypeVar | GenericAlias)}
-    assert sorted(set(module.__all__) - {"__version__"}) == sorted(public)
+    exported = set(module.__all__) - {"__version__"}
+    assert len(module.__all__) == len(set(module.__all__))
+    if name.endswith("__init__"):  # a package exports what it imports
+        public = {key for key, value in vars(module).items() if not key.startswith("_") and not inspect.ismodule(value)}
+        assert exported == public
+    else:  # a module exports its functions and classes, and constants and types if others need them
+        body = ast.parse(source_of(name)).body
+        defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        statements = [node for node in body if isinstance(node, ast.Assign | ast.AnnAssign)]
+        names = [node for part in statements for node in ast.walk(part) if isinstance(node, ast.Name)]
+        assigned = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        assert {key for key in defined if not key.startswith("_")} <= exported <= defined | assigned
 
 
 def test_importing_is_silent_light_and_leaves_the_devices_alone() -> None:
@@ -120,7 +172,7 @@ assert not torch.cuda.is_initialized()
 mine = {{name.split(".")[0] for name in sys.modules}} & {OPTIONAL!r}
 print(sorted(mine))
 """
-    # what torch, torchvision and kornia import themselves is theirs
+    # torch, torchvision and kornia import some of them, too
     bare = "import sys, torch, torchvision, kornia.augmentation; print(sorted({n.split('.')[0] for n in sys.modules}))"
     theirs = subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=True).stdout
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)

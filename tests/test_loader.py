@@ -29,7 +29,7 @@ COUNT = 22
 
 
 class Photos(Dataset[tuple[Any, int]]):
-    """Images of all sizes with a number each; it can be sent to a worker that is started by `spawn`."""
+    """Images of different sizes, each with its number; can be pickled for a worker that is started by `spawn`."""
 
     def __len__(self) -> int:
         return COUNT
@@ -64,7 +64,7 @@ Rows = dict[int, bytes]
 
 
 def epoch(of: Iterable[Any]) -> Rows:
-    """What was drawn for the image of each number, in the order in which they came."""
+    """The draws of every image by its number, in the order in which they arrive."""
     rows = {}
     for views, numbers in of:
         for i, number in enumerate(numbers.tolist()):
@@ -79,7 +79,7 @@ def expected() -> list[Rows]:
     return [epoch(of) for _ in range(3)]
 
 
-def assert_apart(*epochs: Rows) -> None:
+def assert_all_differ(*epochs: Rows) -> None:
     """No two images, and no image in two epochs, have the same draws."""
     rows = [row for rows in epochs for row in rows.values()]
     assert len(set(rows)) == len(rows)
@@ -87,7 +87,7 @@ def assert_apart(*epochs: Rows) -> None:
 
 def test_epochs_never_repeat(expected: list[Rows]) -> None:
     assert [len(rows) for rows in expected] == [COUNT] * 3
-    assert_apart(*expected)
+    assert_all_differ(*expected)
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -105,7 +105,7 @@ def test_spawned_workers_make_the_same_views(expected: list[Rows], persistent: b
     assert [epoch(of) for _ in range(2)] == expected[:2]
 
 
-def test_a_later_loader_counts_on_whatever_its_workers(expected: list[Rows]) -> None:
+def test_a_later_loader_continues_the_epochs_with_any_number_of_workers(expected: list[Rows]) -> None:
     function = collate()
     epochs = [epoch(loader(function=function, num_workers=workers)) for workers in (2, 0, 3)]
     assert epochs == expected
@@ -122,10 +122,10 @@ def test_seeding_torch_before_every_epoch_repeats_nothing() -> None:
         for _ in range(3):
             torch.manual_seed(0)
             epochs.append(epoch(of))
-    assert_apart(*epochs)
+    assert_all_differ(*epochs)
 
 
-def test_the_views_do_not_depend_on_torchs_seed_nor_move_a_generator(expected: list[Rows]) -> None:
+def test_the_views_do_not_depend_on_torchs_seed_nor_advance_a_generator(expected: list[Rows]) -> None:
     for workers in (0, 2):
         with torch.random.fork_rng():
             torch.manual_seed(workers + 5)
@@ -137,32 +137,32 @@ def test_the_views_do_not_depend_on_torchs_seed_nor_move_a_generator(expected: l
         assert b"".join(expected[0].values()) == torch.cat(rows, dim=1).transpose(0, 1).contiguous().numpy().tobytes()
 
 
-def test_an_epoch_that_was_broken_off_is_an_epoch(expected: list[Rows]) -> None:
+def test_an_epoch_that_is_left_early_counts(expected: list[Rows]) -> None:
     for options in ({}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}):
         of = loader(**options)
         next(iter(of))
         assert epoch(of) == expected[1]
         for _ in of:
             break
-        assert_apart(*expected[:2], epoch(of))
+        assert_all_differ(*expected[:2], epoch(of))
 
 
 @pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}])
-def test_set_epoch_names_the_epoch(expected: list[Rows], options: dict[str, Any]) -> None:
+def test_set_epoch_sets_the_epoch(expected: list[Rows], options: dict[str, Any]) -> None:
     function = collate()
     of = loader(function=function, **options)
     assert epoch(of) == expected[0]
-    named = []
+    seen = []
     for number in (2, 1, 9, 2):
         function.set_epoch(number)
-        named.append(epoch(of))
-    assert named[0] == named[3] == expected[2]
-    assert named[1] == expected[1]
-    assert_apart(*named[:3])
+        seen.append(epoch(of))
+    assert seen[0] == seen[3] == expected[2]
+    assert seen[1] == expected[1]
+    assert_all_differ(*seen[:3])
 
 
 @pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}])
-def test_a_named_epoch_is_followed_by_the_next(expected: list[Rows], options: dict[str, Any]) -> None:
+def test_the_next_epoch_follows_one_that_was_set(expected: list[Rows], options: dict[str, Any]) -> None:
     function = collate()
     of = loader(function=function, **options)
     function.set_epoch(1)
@@ -177,7 +177,7 @@ def test_loaders_that_share_a_collate_function_can_take_turns(expected: list[Row
     first += both[0]
     second += both[1]
     in_turn = [epoch(first), epoch(second)]
-    assert_apart(*in_turn)
+    assert_all_differ(*in_turn)
     if workers == 0:
         assert in_turn == expected[:2]
 
@@ -195,7 +195,7 @@ def test_a_stream_is_drawn_like_a_dataset(expected: list[Rows]) -> None:
 def test_indexed_images_have_the_same_views_in_any_batch_order_and_worker() -> None:
     reference = loader(Indexed(Photos()))
     expected = [epoch(reference) for _ in range(2)]
-    assert_apart(*expected)
+    assert_all_differ(*expected)
     for options in (
         {"batch_size": 7},
         {"batch_size": 1, "shuffle": True},
@@ -215,7 +215,7 @@ def test_indexed_images_have_the_same_pixels_in_any_batch() -> None:
         torch.testing.assert_close(torch.cat([views[i] for views in parts]), whole[i], rtol=0, atol=1e-6)
 
 
-def test_views_know_the_index_of_their_images() -> None:
+def test_views_hold_the_index_of_their_images() -> None:
     for workers in (0, 2):
         for views, numbers in loader(Indexed(Photos()), shuffle=True, num_workers=workers):
             assert torch.equal(views.index, numbers)
@@ -223,14 +223,14 @@ def test_views_know_the_index_of_their_images() -> None:
 
 
 def test_a_seed_of_its_own_draws_other_views_for_the_same_index() -> None:
-    assert_apart(*(epoch(loader(Indexed(Photos()), collate(seed=seed))) for seed in (1, 2)))
+    assert_all_differ(*(epoch(loader(Indexed(Photos()), collate(seed=seed))) for seed in (1, 2)))
 
 
-# --- what travels -----------------------------------------------------------------------------------------------
+# --- from the workers to the main process -----------------------------------------------------------------------
 
 
-class Unshared(MultiViewCollateFunction):
-    """Says in the worker, before anything is sent, where the pixels lie."""
+class TellsSharing(MultiViewCollateFunction):
+    """Tells from the worker, before anything is sent, whether the pixels are in shared memory."""
 
     def __call__(self, samples: Any) -> Any:
         views, _ = super().__call__(samples)
@@ -238,7 +238,7 @@ class Unshared(MultiViewCollateFunction):
 
 
 def test_workers_write_pixels_straight_into_shared_memory() -> None:
-    for views, shared in loader(function=Unshared([VIEW], seed=0, render="late"), num_workers=2):
+    for views, shared in loader(function=TellsSharing([VIEW], seed=0, render="late"), num_workers=2):
         assert shared
         assert views.images.pixels.is_shared()
     assert not next(iter(loader()))[0].images.pixels.is_shared()
@@ -286,7 +286,7 @@ class Files(Dataset[str]):
 
 
 def failure(of: DataLoader[Any]) -> str:
-    """What the first batch fails with."""
+    """The error of the first batch as text."""
     try:
         next(iter(of))
     except (ImageError, RuntimeError) as error:
@@ -326,7 +326,7 @@ def test_the_loader_pins_views(render: str) -> None:
             torch.testing.assert_close(here, there.cpu(), rtol=0, atol=1e-3)
 
 
-# --- other people's loops ---------------------------------------------------------------------------------------
+# --- Lightning and Accelerate -----------------------------------------------------------------------------------
 
 
 def is_rendered(views: object) -> bool:

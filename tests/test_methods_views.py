@@ -12,7 +12,7 @@ from helpers.by_hand import assert_same_losses, average, contrast, copy_modules,
 from helpers.methods import METHODS, Batch, batches, make_optimiser, tiny, train
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth  # type: ignore[import-untyped]
+from torchvision.ops import StochasticDepth
 
 from lightly_aug.models import AMDIM, CPC, DINO, PAWS, PIRL, LooC, SwaV, amdim_encoder
 

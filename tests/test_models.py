@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 from helpers.methods import METHODS, Batch, Method, batches, make_optimiser, tiny, train
 from torch import Tensor, nn
 

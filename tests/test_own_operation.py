@@ -129,7 +129,7 @@ def test_every_engine_renders_views_with_own_operations(engine: str, dtype: type
 
 
 @every
-def test_own_pixels_are_what_the_operation_says(engine: str) -> None:
+def test_own_operations_match_their_formulas(engine: str) -> None:
     """Against the formula in NumPy, and a resampling by the matrix."""
     images = [noise(9, 9, seed=i) for i in range(COUNT if CUDA or engine != "gpu" else 1)]
     views: Views = MultiViewCollateFunction([View(RandomGamma()), View(RandomShear())], seed=2, render="late")(images)
@@ -230,7 +230,7 @@ def changes_size_without_matrix() -> None:
         (DrawsFlat, r"drew numbers of shape \(4,\)"),
     ],
 )
-def test_what_an_own_operation_gets_wrong_is_refused(engine: str, operation: type[Operation], message: str) -> None:
+def test_mistakes_in_an_own_operation_are_refused(engine: str, operation: type[Operation], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         collated(View(RandomResizedCrop((6, 7)), operation()), engine=engine).to("cpu")
 
@@ -243,7 +243,7 @@ def test_what_an_own_operation_gets_wrong_is_refused(engine: str, operation: typ
         (Operation, "abstract"),
     ],
 )
-def test_what_an_own_class_gets_wrong_is_refused_when_it_is_made(make: Callable[[], Any], message: str) -> None:
+def test_mistakes_in_an_own_class_are_refused_at_construction(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         make()
 

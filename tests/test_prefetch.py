@@ -1,4 +1,4 @@
-"""Prefetching gives what the loader and `Views.to` give, only sooner."""
+"""`prefetch` yields the batches of the loader, rendered ahead of time."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ class Record:
 
 @pytest.mark.parametrize("make", [Named, Record, lambda image, label: {"image": image, "label": label}])
 def test_batches_keep_their_shape(make: Any) -> None:
-    samples = [make(noise(20, 20, seed=i), i) for i in range(4)]
+    samples: Any = [make(noise(20, 20, seed=i), i) for i in range(4)]
     (batch,) = prefetch(DataLoader(samples, 4, collate_fn=collate()), "cpu")
     views, labels = (batch["image"], batch["label"]) if isinstance(batch, dict) else (batch.image, batch.label)
     assert isinstance(batch, dict if isinstance(samples[0], dict) else type(samples[0]))
@@ -96,13 +96,13 @@ def first_batches(batches: Any) -> list[Any]:
     return seen
 
 
-def test_an_error_comes_at_its_turn() -> None:
+def test_an_error_is_raised_after_the_batches_before_it() -> None:
     assert len(first_batches(prefetch(DataLoader(Broken(), 2, collate_fn=collate()), "cpu"))) == 2
 
 
 @pytest.mark.gpu
 @cuda
-def test_an_error_comes_at_its_turn_on_cuda() -> None:
+def test_an_error_is_raised_after_the_batches_before_it_on_cuda() -> None:
     assert len(first_batches(prefetch(DataLoader(Broken(), 2, collate_fn=collate()), "cuda"))) == 2
 
 

@@ -450,7 +450,7 @@ def test_pixels_are_never_written_to(
 ) -> None:
     images = [noise(*shape, seed=seed + i, dtype=dtype) for i, shape in enumerate(shapes)]
     originals = [image.copy() for image in images]
-    one_number = noise(1, 1, 1, seed, np.float32)  # it could be handed out as it is
+    one_number = noise(1, 1, 1, seed, np.float32)  # could be returned without a copy
     for views in (
         packed(operations, images, seed),
         packed([], [one_number]),
@@ -459,7 +459,7 @@ def test_pixels_are_never_written_to(
         pixels, table = views.images.pixels.clone(), views.table.clone()
         first, second = views[0], views[0]
         assert torch.equal(first, second)
-        first.fill_(7)  # the view is nobody else's
+        first.fill_(7)  # the view shares no memory with another
         assert torch.equal(views.images.pixels, pixels)
         assert torch.equal(views.table, table)
     assert all((image == original).all() for image, original in zip(images, originals, strict=True))
@@ -521,7 +521,7 @@ def test_channels_last_has_the_same_values(operations: list[Operation], size: tu
     seed=seeds,
     dtype=dtypes,
 )
-def test_shape_and_texture_treat_every_channel_alike(
+def test_shape_and_texture_treat_all_channels_equally(
     operations: list[Operation], side: int, channels: int, seed: int, dtype: type
 ) -> None:
     image = noise(side, side, channels, seed, dtype)
@@ -537,7 +537,7 @@ def test_shape_and_texture_treat_every_channel_alike(
 
 
 def ring(operation: Operation, before: Tensor, after: Tensor) -> int:
-    """How many rows and columns at the edge see that the image ends."""
+    """The number of rows and columns at the edge that depend on where the image ends."""
     if isinstance(operation, RandomResizedCrop | Resize):
         reach = 2 if operation.interpolation == "bicubic" else 1
         return reach * math.ceil(max(1, *(b / a for a, b in zip(before.shape[-2:], after.shape[-2:], strict=True)))) + 1
@@ -583,7 +583,7 @@ def test_matrices_say_where_the_pixels_went(operations: list[Operation], size: t
     views = packed(operations, [place], seed)
     view = views[0][0]
 
-    # the same, operation by operation, marking the edges of what was cut; the third channel is 1 where none came near
+    # the same, operation by operation; the third channel stays 1 in pixels that no edge of a cut comes near
     stage, used = torch.from_numpy(place).permute(2, 0, 1), 0
     for operation in operations:
         own = views.table[:1, :, used : used + len(operation.columns)]

@@ -89,7 +89,7 @@ class Views(NamedTuple):
     width: int
 
 
-class Size(NamedTuple):
+class _Size(NamedTuple):
     """The size of a view; `plane` is height * width."""
 
     channels: int
@@ -98,7 +98,7 @@ class Size(NamedTuple):
     plane: int
 
 
-class Box(NamedTuple):
+class _Box(NamedTuple):
     """Where a box is in the buffer of the source: its first number, from row to row, rows, numbers in a row."""
 
     begin: int
@@ -546,7 +546,7 @@ def render(source, moves, steps, views, first, last):
     kind, antialias, clamp, boxes, resized, maps = moves
     all_codes, all_values, contrast, blur, sigma, mean, scale = steps
     out, channels, height, width = views
-    size = Size(channels, height, width, height * width)
+    size = _Size(channels, height, width, height * width)
     for i in range(first, last):
         begin, codes, values, to_source = i * channels * size.plane, all_codes[i], all_values[i], maps[i]
         turned = kind != ROTATE and to_source[0, 0] == 0  # rows of the view are columns of the resized image
@@ -560,7 +560,7 @@ def render(source, moves, steps, views, first, last):
         rows, columns = (width, height) if turned else (height, width)
         first_row, first_column = np.empty(rows, dtype=np.int32), np.empty(columns, dtype=np.int32)
         stride = sizes[i, 1] * channels
-        box = Box(
+        box = _Box(
             offsets[i] + boxes[i, 0] * stride + boxes[i, 1] * channels, stride, boxes[i, 2], boxes[i, 3] * channels
         )
         if kind != ROTATE:

@@ -140,10 +140,12 @@ def _resample(
             weight *= weight_v
             total += weight
             used = weight != 0  # a pixel of weight 0 is not read: it may be outside, or NaN
-            r += weight * tl.load(line + u * C, used, 0).to(tl.float32)
+            # no load is that wide, as its mask is per pixel; but Triton 3.6 spreads a warp along x for it, not along y
+            at = tl.max_contiguous(line + u * C, [1, 2])
+            r += weight * tl.load(at, used, 0).to(tl.float32)
             if C == 3:
-                g += weight * tl.load(line + u * C + 1, used, 0).to(tl.float32)
-                b += weight * tl.load(line + u * C + 2, used, 0).to(tl.float32)
+                g += weight * tl.load(at + 1, used, 0).to(tl.float32)
+                b += weight * tl.load(at + 2, used, 0).to(tl.float32)
     if MOVE == _ROTATE:
         total = tl.full(total.shape, 1.0, tl.float32)
     total = tl.where(inside, total, 1.0)
@@ -162,11 +164,18 @@ def _reflect(at: tensor, side: tensor) -> tensor:
 
 @triton.jit
 def _locate(row: tensor, y: tensor, x: tensor) -> tuple[tensor, tensor]:
-    """Compute one coordinate of a map as a whole number and a rest in [0, 1]; doubles only along the two axes."""
-    down = tl.load(row) * y + tl.load(row + 2)
-    across = tl.load(row + 1) * x
+    """Compute one coordinate of a map as a whole number and a rest in [0, 1]; doubles only along the two axes.
+
+    Triton may compute the same number twice, in one layout for addresses and in another for weights, and the compiler
+    fuses multiplications and additions as it likes. So every number that is rounded to a whole one is written with an
+    explicit `fma`: else address and weight can belong to neighbouring pixels.
+    """
+    down = tl.fma(tl.load(row), y.to(tl.float64), tl.load(row + 2))
+    slope = tl.load(row + 1)
+    across = slope * x
     whole = tl.floor(down).to(tl.int32)[:, None] + tl.floor(across).to(tl.int32)[None, :]
-    part = (down - tl.floor(down)).to(tl.float32)[:, None] + (across - tl.floor(across)).to(tl.float32)[None, :]
+    rest = tl.fma(slope, x.to(tl.float64), -tl.floor(across))
+    part = (down - tl.floor(down)).to(tl.float32)[:, None] + rest.to(tl.float32)[None, :]
     over = part >= 1
     return tl.where(over, whole + 1, whole), tl.where(over, part - 1, part)
 
@@ -181,9 +190,10 @@ def _taps(
     scale = tl.div_rn(side.to(tl.float32), resized.to(tl.float32))
     wide = tl.maximum(scale, 1.0) if ANTIALIAS else tl.full((), 1.0, tl.float32)
     support = 2 * wide if MOVE == _BICUBIC else wide
-    centre = scale * (at.to(tl.float32) + 0.5)
-    first = tl.floor(centre - support + 0.5)
-    return first.to(tl.int32), first + 0.5 - centre, tl.ceil(2 * support).to(tl.int32), tl.div_rn(1.0, wide)
+    place = at.to(tl.float32) + 0.5
+    first = tl.floor(tl.fma(scale, place, 0.5 - support))  # explicit: see `_locate`
+    away = tl.fma(-scale, place, first + 0.5)
+    return first.to(tl.int32), away, tl.ceil(2 * support).to(tl.int32), tl.div_rn(1.0, wide)
 
 
 @triton.jit

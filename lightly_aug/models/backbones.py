@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet  # type: ignore[import-untyped]
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from lightly_aug.checks import check_choice
 

@@ -1,12 +1,16 @@
-"""Images and lists of operations to search among, shared by several test files."""
+"""Images and lists of operations that several test files search among, and how many examples they try."""
 
+import os
 import pickle
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from hypothesis import strategies as st
+from torch import nn
 
 from lightly_aug import (
     CenterCrop,
@@ -37,6 +41,11 @@ sides = st.integers(1, 48)
 sizes = st.tuples(sides, sides)
 
 
+def examples(quick: int, full: int) -> int:
+    """The `max_examples` of a long search, by the profile in HYPOTHESIS_PROFILE."""
+    return full if os.environ.get("HYPOTHESIS_PROFILE") == "full" else quick
+
+
 def noise(height: int, width: int, channels: int = 3, seed: int = 0, dtype: type = np.uint8) -> Array:
     """An image of noise, (height, width, channels): uint8, or float32 in [0, 1)."""
     rng = np.random.default_rng(seed)
@@ -44,13 +53,24 @@ def noise(height: int, width: int, channels: int = 3, seed: int = 0, dtype: type
     return rng.integers(0, 256, shape, dtype=np.uint8) if dtype is np.uint8 else rng.random(shape, dtype=np.float32)
 
 
-def packed(operations: list[Operation], images: list[Array], seed: int = 0, index: list[int] | None = None) -> Views:
-    """One view of every image, drawn, to be rendered by the reference; `index` says where they are in their dataset."""
+def packed(
+    operations: Sequence[Operation | nn.Module], images: list[Array], seed: int = 0, index: list[int] | None = None
+) -> Views:
+    """One view of every image, drawn, for the reference to render; `index` holds the images' indices in a dataset."""
     collate = MultiViewCollateFunction([View(*operations)], seed=seed, render="late", engine="reference", mode=None)
-    if index is None:
-        return collate(images)
-    dataset = Indexed(dict(zip(index, images, strict=True)))
-    return collate([dataset[i] for i in index])
+    samples: list[Any] = list(images)
+    if index is not None:
+        dataset = Indexed(dict(zip(index, images, strict=True)))
+        samples = [dataset[i] for i in index]
+    views = collate(samples)
+    assert isinstance(views, Views)
+    return views
+
+
+def size_of(operation: RandomResizedCrop | Resize | CenterCrop | Crop | RandomJigsawPatch) -> tuple[int, int]:
+    """(height, width) of an operation that was given both, or that makes a pair of one number."""
+    assert isinstance(operation.size, tuple)
+    return operation.size
 
 
 def generators() -> bytes:
