@@ -19,10 +19,10 @@ demo: .venv/ready  ## train MoCo on photographs, or on DATA=folder, and show wha
 	$(BIN)/lightly-aug demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
 test: .venv/ready  ## run all tests on all cores, or JOBS=2; PROFILE=full tries as many examples as CI
-	$(PYTEST) $(TESTS)
+	$(PYTEST) $(if $(COVERAGE),--cov --cov-report=term) $(TESTS)
 
-coverage: .venv/ready  ## run all tests and report the lines they miss; fail below the floor in pyproject.toml
-	$(PYTEST) --cov --cov-report=term $(TESTS)
+coverage:  ## run all tests and report the lines they miss; fail below the floor in pyproject.toml
+	$(MAKE) test COVERAGE=1
 
 check: .venv/ready  ## check format, lint, types and import rules
 	$(BIN)/ruff format --check

@@ -36,7 +36,7 @@ from lightly_aug import (
     View,
     Views,
 )
-from lightly_aug.engines import Output, choose, render
+from lightly_aug.engines import Output, choose, load, render
 from lightly_aug.engines.plan import plan_passes
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import JITTER_ORDERS, KorniaModule, Operation
@@ -360,6 +360,18 @@ def test_auto_takes_the_fast_engine_of_the_device() -> None:
     assert choose("auto", torch.device("cpu")) == "cpu"
     assert choose("auto", torch.device("cuda")) == "gpu"
     assert choose("auto", torch.device("meta")) == "reference"
+
+
+@pytest.mark.parametrize("ask", [load, lambda engine: choose(engine, torch.device("cpu"))])
+def test_an_engine_of_another_name_is_refused(ask: Callable[[str], object]) -> None:
+    with pytest.raises(ValueError, match="engine must be one of 'auto', 'reference', 'cpu', 'gpu', got 'warp'"):
+        ask("warp")
+
+
+def test_auto_is_chosen_before_it_is_loaded() -> None:
+    with pytest.raises(ValueError, match="engine 'auto' depends on the device"):
+        load("auto")
+    assert load("reference") is None
 
 
 def test_the_cpu_engine_refuses_other_devices() -> None:
