@@ -72,12 +72,12 @@ def _run_group(programs: list[Program], views: list[Tensor]) -> None:
     halos = np.searchsorted([*_TILES], _radii(np.concatenate([program.colours.sigma for program in programs])))
     rows = np.concatenate([_rows(program, own, view, steps) for program, own in zip(programs, views, strict=True)])
     order = np.lexsort((rows[:, 0], halos))  # images with one halo together, views of one image beside each other
-    table = torch.from_numpy(rows[order])
+    sorted_rows = torch.from_numpy(rows[order])
     if view.is_cuda:
-        table = table.pin_memory().to(view.device, non_blocking=True)
+        sorted_rows = sorted_rows.pin_memory().to(view.device, non_blocking=True)
     tiles = _count_tiles(height, width, 0)
     sums = torch.empty((len(rows), tiles), dtype=torch.float32, device=view.device)
-    numbers = first.images.pixels, table, table.shape[1], steps, sums, tiles, height, width
+    numbers = first.images.pixels, sorted_rows, sorted_rows.shape[1], steps, sums, tiles, height, width
     options = {"C": channels, "MOVE": MOVES[first.move.kind], "ANTIALIAS": first.move.antialias}
     with torch.cuda.device(view.device) if view.is_cuda else nullcontext():
         if any((program.colours.contrast >= 0).any() for program in programs):

@@ -23,7 +23,7 @@ __all__ = ["MOVES", "draw_tiles", "sum_grays"]
 
 _RUNTIME: Final = "columns", "steps", "tiles", "height", "width", "start"  # one kernel for all of these
 
-# where the numbers of an image begin in its row of the table
+# where the numbers of an image begin in its row of the rows
 _START, _WIDTH, _BOX, _RESIZED, _MAP, _SIGMA, _RADIUS = map(constexpr, (0, 1, 2, 4, 6, 12, 13))
 _BLUR, _CONTRAST_AT, _RESULT, _MEAN = map(constexpr, (14, 15, 16, 17))
 
@@ -36,14 +36,14 @@ _HUE, _GRAYSCALE, _SOLARIZE, _NORMALIZE = map(constexpr, (HUE, GRAYSCALE, SOLARI
 
 @triton.jit(do_not_specialize=_RUNTIME)
 def sum_grays(
-    pixels: tensor, table: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
+    pixels: tensor, rows: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
     height: tensor, width: tensor,
     C: constexpr, MOVE: constexpr, ANTIALIAS: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
 ) -> None:  # fmt: skip
     """Sum the grays of one tile as they are before the contrast: one number of the image's row of `sums`."""
     at = tl.program_id(0) // tiles
     tile = tl.program_id(0) % tiles
-    row = table + at.to(tl.int64) * columns
+    row = rows + at.to(tl.int64) * columns
     contrast = tl.load(row + _CONTRAST_AT).to(tl.int32)
     if contrast >= 0:
         tiles_x = tl.cdiv(width, TILE_X)
@@ -58,7 +58,7 @@ def sum_grays(
 
 @triton.jit(do_not_specialize=_RUNTIME)
 def draw_tiles(
-    pixels: tensor, table: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
+    pixels: tensor, rows: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
     height: tensor, width: tensor,
     views: tensor, stride_c: tensor, stride_y: tensor, stride_x: tensor, start: tensor, HALO: constexpr,
     C: constexpr, MOVE: constexpr, ANTIALIAS: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
@@ -69,7 +69,7 @@ def draw_tiles(
     at = start + tl.program_id(0) // (tiles_y * tiles_x)
     tile = tl.program_id(0) % (tiles_y * tiles_x)
     channel = tl.program_id(1)
-    row = table + at.to(tl.int64) * columns
+    row = rows + at.to(tl.int64) * columns
     i = tl.arange(0, TILE_Y)
     j = tl.arange(0, TILE_X)
     y = tile // tiles_x * (TILE_Y - 2 * HALO) - HALO + i
