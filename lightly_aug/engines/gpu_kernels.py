@@ -23,7 +23,7 @@ __all__ = ["MOVES", "draw_tiles", "sum_grays"]
 
 _RUNTIME: Final = "columns", "steps", "tiles", "height", "width", "start"  # one kernel for all of these
 
-# where the numbers of an image begin in its row of the rows
+# where the numbers of an image begin in its row
 _START, _WIDTH, _BOX, _RESIZED, _MAP, _SIGMA, _RADIUS = map(constexpr, (0, 1, 2, 4, 6, 12, 13))
 _BLUR, _CONTRAST_AT, _RESULT, _MEAN = map(constexpr, (14, 15, 16, 17))
 
