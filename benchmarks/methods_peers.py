@@ -42,12 +42,11 @@ class _Peer(SSLModel):
         output: Tensor = self.copies(x)
         return output
 
-    def after_step(self, progress: float) -> None:
+    def follow(self, before: float) -> None:
         """Move the copies towards the networks, as an exponential moving average."""
-        super().after_step(progress)
         if self.copies is not None:
             schedule = import_module("lightly.utils.scheduler").cosine_schedule
-            m = schedule(round(10_000 * progress), 10_001, self.momentum, self.end)
+            m = schedule(round(10_000 * self.progress), 10_001, self.momentum, self.end)
             for network, copy in ((self.backbone, self.copies[0]), (self.head, self.copies[2])):
                 _utils().update_momentum(network, copy, m)
 

@@ -1,6 +1,6 @@
 """The batch that travels from the workers to the device, and where to find things in it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import torch
@@ -11,7 +11,7 @@ from lightly_aug.images import PackedImages
 from lightly_aug.samples import batch_members
 from lightly_aug.view import View
 
-__all__ = ["Views", "labels_of", "views_of"]
+__all__ = ["RenderedViews", "Views", "labels_of", "views_of"]
 
 
 class Views:
@@ -55,7 +55,7 @@ class Views:
         *,
         non_blocking: bool = True,
         memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> list[Tensor]:
+    ) -> "RenderedViews":
         """Render on a device.
 
         Args:
@@ -66,7 +66,8 @@ class Views:
             memory_format: `torch.contiguous_format` or `torch.channels_last`.
 
         Returns:
-            A tensor `(n, channels, height, width)` for each view.
+            A list with a tensor `(n, channels, height, width)` for each view, which also has the `index`, the `draws`
+            and the `matrices` of this batch.
 
         Raises:
             ValueError: The dtype is not floating, or the engine cannot render on that device.
@@ -76,7 +77,7 @@ class Views:
         if dtype is not None and not dtype.is_floating_point:
             raise ValueError(f"views are floating, got dtype={dtype}")
         target = self.device if device is None else torch.device(device)
-        return self._render(range(len(self)), Output(target, dtype, memory_format, non_blocking))
+        return RenderedViews(self._render(range(len(self)), Output(target, dtype, memory_format, non_blocking)), self)
 
     def _render(self, which: Sequence[int], output: Output) -> list[Tensor]:
         if self.rendered is None:
@@ -164,6 +165,46 @@ class Views:
         lines = [f"Views({len(self)} of {self.batch_size} images, {self.images.channels} channels, {state})"]
         lines += [f"  {i}: {view!r}" for i, view in enumerate(self.views)]
         return "\n".join(lines)
+
+
+class RenderedViews(list[Tensor]):
+    """The views of a batch, each `(n, channels, height, width)`: a list that knows its images and draws.
+
+    `Views.to` returns it. Trainers that call `.to` themselves, such as Lightning and Accelerate, pass it to the step.
+
+    Args:
+        tensors: The views.
+        batch: The batch that they were rendered from; a trainer that rebuilds lists leaves it out.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor] = (), batch: Views | None = None) -> None:
+        super().__init__(tensors)
+        # without the pixels, which are as large as the views
+        self._batch = batch and batch._with(images=batch.images.replace_pixels(torch.empty(0)), rendered=[])
+
+    @property
+    def index(self) -> Tensor | None:  # type: ignore[override]
+        """As `Views.index`: `(n,)` int64 on the CPU, None unless the dataset is `Indexed`."""
+        return self._source.index
+
+    @property
+    def draws(self) -> list[dict[str, Tensor]]:
+        """As `Views.draws`."""
+        return self._source.draws
+
+    @property
+    def matrices(self) -> list[Tensor]:
+        """As `Views.matrices`."""
+        return self._source.matrices
+
+    @property
+    def _source(self) -> Views:
+        if self._batch is None:
+            raise AttributeError(
+                "these views lost their batch when something rebuilt the list: take index, draws and matrices from the "
+                "Views that the loader yields, before they are rendered"
+            )
+        return self._batch
 
 
 def views_of(batch: Any) -> Any:

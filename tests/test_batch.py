@@ -1,16 +1,20 @@
 """Where views and labels are in a batch."""
 
+import pickle
 from collections import namedtuple
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.methods import tiny
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightly_aug import Indexed, MultiViewCollateFunction, Shape, View, Views
-from lightly_aug.batch import labels_of, views_of
+from lightly_aug import Indexed, MultiViewCollateFunction, PIRLCollateFunction, Shape, View, Views
+from lightly_aug.batch import RenderedViews, labels_of, views_of
+from lightly_aug.models import PIRL
 
 IMAGES, LABELS = torch.rand(4, 3, 8, 8), torch.tensor([5, 7, 5, 7])
 IDS = torch.tensor([100, 101, 102, 103])
@@ -84,3 +88,79 @@ def test_batches_of_a_loader() -> None:
     labels = labels_of(batch)
     assert labels is not None
     assert torch.equal(labels, LABELS)
+
+
+def collated(seed: int = 0, render: str = "late") -> Views:
+    function = MultiViewCollateFunction([View(Shape(4)), View(Shape(6))], seed=seed, render=render)
+    dataset = Indexed(list(IMAGES))
+    batch: Views = function([dataset[i] for i in (2, 0, 3)])
+    return batch
+
+
+@pytest.mark.parametrize("render", ["late", "worker"])
+def test_rendered_views_are_a_list_that_knows_its_draws(render: str) -> None:
+    views = collated(render=render)
+    rendered = views.to("cpu", torch.float64)
+    x0, x1 = rendered
+    assert [x0.shape, x1.shape] == [(3, 3, 4, 4), (3, 3, 6, 6)]
+    assert isinstance(rendered, list)
+    assert len(rendered) == 2
+    assert rendered[0] is x0
+    assert torch.equal(torch.cat([x.flatten() for x in rendered]), torch.cat([x0.flatten(), x1.flatten()]))
+    assert rendered.index is views.index
+    for one, other in zip(rendered.draws, views.draws, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(one, other) for one, other in zip(rendered.matrices, views.matrices, strict=True))
+
+
+def test_rendered_views_travel_and_keep_no_image() -> None:
+    rendered = pickle.loads(pickle.dumps(collated().to("cpu")))
+    assert rendered.index.tolist() == [2, 0, 3]
+    assert rendered._batch.images.pixels.numel() == 0
+    assert len(rendered.matrices) == 2
+
+
+def test_a_list_that_was_rebuilt_says_what_it_lost() -> None:
+    rebuilt = RenderedViews(view + 1 for view in collated().to("cpu"))
+    assert len(rebuilt) == 2
+    for name in ("index", "draws", "matrices"):
+        with pytest.raises(AttributeError, match=r"lost their batch .* take index, draws and matrices from the Views"):
+            getattr(rebuilt, name)
+
+
+def test_views_of_rendered_views() -> None:
+    rendered = collated().to("cpu")
+    assert views_of((rendered, LABELS)) is rendered
+    assert labels_of((rendered, LABELS)) is LABELS
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*is deprecated")
+@pytest.mark.filterwarnings("ignore:.*The number of training batches.*")
+def test_lightning_trains_a_method_that_needs_the_index(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = PIRL(tiny(), images=4, patches=4, dim=8, negatives=4)
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            views, _labels = batch
+            loss: Tensor = self.model(views, index=views.index)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    module = Module()
+    memory = module.model.memory.clone()
+    photos = [(torch.rand(3, 32, 32), 0) for _ in range(4)]
+    collate = PIRLCollateFunction(16, patch=12, jigsaw=32, grid=2, seed=0)
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(Indexed(photos), 4, collate_fn=collate))
+    assert not torch.equal(memory, module.model.memory)

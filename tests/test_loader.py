@@ -24,6 +24,7 @@ from lightly_aug import (
     View,
     Views,
 )
+from lightly_aug.batch import RenderedViews
 
 COUNT = 22
 
@@ -331,7 +332,9 @@ def test_the_loader_pins_views(render: str) -> None:
 
 def is_rendered(views: object) -> bool:
     return (
-        isinstance(views, list)
+        isinstance(views, RenderedViews)
+        and next(column.shape for drawn in views.draws for column in drawn.values()) == (4,)
+        and [matrices.shape for matrices in views.matrices] == [(4, 3, 3)] * 2
         and [tuple(view.shape) for view in views] == [(4, 3, 4, 4)] * 2
         and all(isinstance(view, Tensor) and view.dtype == torch.float32 for view in views)
     )

@@ -1,11 +1,15 @@
 """The interface between methods and the code that trains and evaluates them."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 __all__ = ["SSLModel", "embed_views", "several_views", "two_views"]
 
@@ -13,13 +17,34 @@ __all__ = ["SSLModel", "embed_views", "several_views", "two_views"]
 class SSLModel(nn.Module, ABC):
     """A self-supervised method: views in, training loss out.
 
+    What follows the trained parameters, such as a momentum encoder, moves by itself after each step of an optimiser of
+    `torch.optim`, or of a subclass, that holds parameters of the model. Schedules need `after_step`. A subclass
+    overrides `follow` for the first, and reads `progress` for the second.
+
     Attributes:
         backbone: The network to train; maps images `(n, c, h, w)` to features `(n, d)` or `(n, d, 1, 1)`.
         progress: Share of the training that is done, from 0 to 1; part of the `state_dict`.
+        scheduled: The arguments that depend on `progress`, for a warning if nobody sets it; empty for none.
+        waits: Whether `follow` needs the progress after the step, and so waits for `after_step` where that is called.
     """
 
     backbone: nn.Module
     progress: float = 0.0
+    scheduled: str = ""
+    waits: bool = False
+
+    _watched = False  # an optimiser has stepped
+    _stepped = False  # and `follow` waits for `after_step`
+    _informed = False  # `after_step` was called, or its absence was warned of
+    _told = True  # `after_step` was called since the last step; there was none at first
+
+    def __init__(self) -> None:
+        super().__init__()
+        _STEPPED[self] = WeakSet()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        _STEPPED[self] = WeakSet()
 
     @abstractmethod
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
@@ -38,8 +63,18 @@ class SSLModel(nn.Module, ABC):
         """Compute features for downstream use, without the head: `(n, c, h, w) -> (n, d)`."""
         return self.backbone(images).flatten(1)
 
+    def follow(self, before: float) -> None:
+        """Move what follows the trained parameters; a subclass overrides it. It is called once for each optimiser step.
+
+        Args:
+            before: The progress before that step; `self.progress` is the progress after it, where somebody sets it.
+        """
+
     def after_step(self, progress: float) -> None:
-        """Advance momentum encoders and schedules; call it after each optimiser step. Does nothing in eval mode.
+        """Set the progress of the training, for schedules; call it after each optimiser step.
+
+        Nothing happens in eval mode. With optimisers that are not of `torch.optim`, such as a loop of your own, each
+        call also counts as one step.
 
         Args:
             progress: Share of the training that is done, from 0 to 1.
@@ -52,8 +87,39 @@ class SSLModel(nn.Module, ABC):
                 f"{type(self).__name__}: progress must lie in [0, 1], got {progress}: "
                 "give the share of the training that is done"
             )
-        if self.training:
-            self.progress = progress
+        if not self.training:
+            return
+        before, self.progress = self.progress, progress
+        self._informed = self._told = True
+        _STEPPED[self].clear()
+        if self._stepped or not self._watched:
+            self._stepped = False
+            self.follow(before)
+
+    def _after_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Follow a step. Several optimisers that step in turn make one step together."""
+        stepped = _STEPPED[self]
+        if optimizer in stepped:
+            stepped.clear()
+            self._warn_of_schedules()
+        first = not stepped
+        stepped.add(optimizer)
+        if not first:
+            return
+        self._watched = True
+        if self._stepped or not (self.waits and self._told):
+            self.follow(self.progress)
+        self._stepped = self.waits and self._told
+        self._told = False
+
+    def _warn_of_schedules(self) -> None:
+        if self.scheduled and not self._informed:
+            self._informed = True
+            warnings.warn(
+                f"{type(self).__name__}: {self.scheduled} stays at its beginning, as nobody sets the progress of the "
+                "training: write model.after_step(done / total) after each optimizer.step()",
+                stacklevel=4,
+            )
 
     def freeze(self) -> None:
         """Prepare for using the features: switch to eval mode, and turn off the gradients of all parameters."""
@@ -66,6 +132,20 @@ class SSLModel(nn.Module, ABC):
     def set_extra_state(self, state: Tensor) -> None:
         """Set the progress to that of a saved run."""
         self.progress = float(state)
+
+
+_STEPPED: WeakKeyDictionary[SSLModel, WeakSet[torch.optim.Optimizer]] = WeakKeyDictionary()
+"""The optimisers that have stepped since the last common step, for each model."""
+
+
+def _after_optimizer_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for model in list(_STEPPED):
+        if model.training and any(id(p) in held for p in model.parameters()):
+            model._after_optimizer_step(optimizer)
+
+
+register_optimizer_step_post_hook(_after_optimizer_step)
 
 
 def two_views(method: SSLModel, views: Sequence[Tensor], images: int = 1) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,8 @@ class BYOL(SSLModel):
         torch.Size([])
     """
 
+    scheduled = "momentum"
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -64,11 +66,9 @@ class BYOL(SSLModel):
         z0, z1 = self.target(x0), self.target(x1)  # (n, dim), no gradient
         return self.loss(p0, z1) + self.loss(p1, z0)
 
-    def after_step(self, progress: float) -> None:
-        """Update the target: ξ ← τξ + (1 - τ)θ, with τ = 1 - (1 - τ_0)(cos(π progress) + 1)/2."""
-        if self.training:  # self.progress is that before the step: the first update uses τ_0
-            self.target.update(self._online(), cosine(self.momentum, 1, self.progress))
-        super().after_step(progress)
+    def follow(self, before: float) -> None:
+        """Update the target: ξ ← τξ + (1 - τ)θ, with τ = 1 - (1 - τ_0)(cos(π before) + 1)/2, at first τ_0."""
+        self.target.update(self._online(), cosine(self.momentum, 1, before))
 
     def _online(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, nn.Flatten(), self.projector)

@@ -81,6 +81,7 @@ class DINO(SSLModel):
         self.teacher_temperature = teacher_temperature
         self.warmup = warmup
         self.frozen_until = frozen_until
+        self.scheduled = "momentum, teacher_temperature, frozen_until" if frozen_until else "momentum"
         self.loss = DINOLoss(dim, temperature)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
@@ -93,11 +94,9 @@ class DINO(SSLModel):
         moved = min(1, self.progress / self.warmup) if self.warmup else 1
         return self.loss(student, teacher, start + (end - start) * moved)
 
-    def after_step(self, progress: float) -> None:
-        """Update the teacher as an exponential moving average of the student."""
-        if self.training:  # self.progress is that before the step: the first update uses the initial momentum
-            self.teacher.update(self._student(), cosine(self.momentum, 1, self.progress))
-        super().after_step(progress)
+    def follow(self, before: float) -> None:
+        """Update the teacher as an exponential moving average of the student, at first with the initial momentum."""
+        self.teacher.update(self._student(), cosine(self.momentum, 1, before))
 
     def _student(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, nn.Flatten(), self.head)

@@ -88,11 +88,9 @@ class LooC(SSLModel):
         """Concatenate the normalised spaces, the features of LooC++: `(n, c, h, w) -> (n, (groups + 1) * dim)`."""
         return unit(self.heads(self.embed(images)).flatten(0, 1)).view(len(images), -1)
 
-    def after_step(self, progress: float) -> None:
+    def follow(self, before: float) -> None:
         """Update the key encoder as an exponential moving average of the query encoder."""
-        super().after_step(progress)
-        if self.training:
-            self.key_encoder.update(self._query_encoder(), self.momentum)
+        self.key_encoder.update(self._query_encoder(), self.momentum)
 
     def _encode_keys(self, x: Tensor) -> Tensor:
         """Compute normalised keys `(n, spaces, dim)`, with images shuffled across ranks for BatchNorm."""

@@ -43,8 +43,7 @@ class MoCo(SSLModel):
         >>> model = MoCo(encoder, dim=16, queue=64)
         >>> import torch
         >>> x0, x1 = torch.rand(2, 4, 3, 32, 32)
-        >>> loss = model([x0, x1])  # then the step of the optimiser, then:
-        >>> model.after_step(progress=0.01)
+        >>> loss = model([x0, x1])  # then the step of the optimiser, which the key encoder follows by itself
         >>> model.queue.filled, model.embed(x0).shape
         (tensor(4), torch.Size([4, 8]))
     """
@@ -81,15 +80,13 @@ class MoCo(SSLModel):
         self.queue.update(k)  # after the loss, so that a query's own key is never among its negatives
         return loss
 
-    def after_step(self, progress: float) -> None:
+    def follow(self, before: float) -> None:
         """Update the key encoder as an exponential moving average of the query encoder.
 
         The official code does this in the next forward pass, between query and keys. No parameter changes in between,
         and before the first step both encoders are equal, so every key comes from the same parameters.
         """
-        super().after_step(progress)
-        if self.training:
-            self.key_encoder.update(self._query_encoder(), self.momentum)
+        self.key_encoder.update(self._query_encoder(), self.momentum)
 
     def _query_encoder(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, nn.Flatten(), self.head)

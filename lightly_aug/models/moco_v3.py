@@ -41,6 +41,9 @@ class MoCoV3(SSLModel):
         torch.Size([])
     """
 
+    scheduled = "momentum"
+    waits = True  # for the momentum of the next forward pass, in which the official code updates
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -69,11 +72,9 @@ class MoCoV3(SSLModel):
         k0, k1 = self.key_encoder(x0), self.key_encoder(x1)  # (n, dim), no gradient
         return 2 * self.loss.temperature * (self.loss(q0, k1) + self.loss(q1, k0))
 
-    def after_step(self, progress: float) -> None:
-        """Update the key encoder; the official code does so in the next forward pass, to the same effect."""
-        super().after_step(progress)
-        if self.training:
-            self.key_encoder.update(self._encoder(), cosine(self.momentum, 1, progress))
+    def follow(self, before: float) -> None:
+        """Update the key encoder as an exponential moving average of the encoder."""
+        self.key_encoder.update(self._encoder(), cosine(self.momentum, 1, self.progress))
 
     def _encoder(self) -> nn.Sequential:
         return nn.Sequential(self.backbone, nn.Flatten(), self.projector)

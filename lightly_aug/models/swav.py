@@ -74,6 +74,7 @@ class SwaV(SSLModel):
         self.queues = nn.ModuleList(MemoryBank(queue, dim) for _ in range(2 if queue else 0))  # type: ignore[assignment]
         self.queue_from = queue_from
         self.frozen_until = frozen_until
+        self.scheduled = ", ".join(name for name in ("queue_from", "frozen_until") if getattr(self, name) > 0)
         self.loss = SwaVLoss(temperature, epsilon)
         self._normalize()
 
@@ -96,11 +97,9 @@ class SwaV(SSLModel):
                 queue.update(embeddings)
         return loss
 
-    def after_step(self, progress: float) -> None:
+    def follow(self, before: float) -> None:
         """Normalise the prototypes."""
-        super().after_step(progress)
-        if self.training:
-            self._normalize()
+        self._normalize()
 
     @torch.no_grad()
     def _normalize(self) -> None:
