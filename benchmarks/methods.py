@@ -42,7 +42,7 @@ from benchmarks import methods_peers as peers
 from lightly_aug import BaseCollateFunction, CenterCrop, Indexed, MultiViewCollateFunction, Normalize, Resize, View
 from lightly_aug.evaluate import features, knn_accuracy, linear_accuracy
 from lightly_aug.images import image_files
-from lightly_aug.methods import METHODS, Task, make_optimizer, prototype_count, queue_size
+from lightly_aug.methods import METHODS, Task, prototype_count, queue_size
 from lightly_aug.models import SSLModel
 from lightly_aug.photographs import folder_images, photograph_patches
 from lightly_aug.train import Step, SupportBatchSampler, fit
@@ -217,12 +217,11 @@ def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
         losses, start = list[Tensor](), time.perf_counter()
         loader = _loader(plan, row, data, method.views(plan.size, seed=seed), seed)
         model.to(plan.device)
-        optimizer = make_optimizer(model)
 
         def on_step(step: Step) -> None:
             losses.append(step.loss)
 
-        fit(model, loader, epochs=plan.epochs, optimizer=optimizer, device=plan.device, on_step=on_step)
+        fit(model, loader, epochs=plan.epochs, device=plan.device, on_step=on_step)
         found["loss"] = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
         found["seconds"] = time.perf_counter() - start
     else:

@@ -22,7 +22,7 @@ from lightly_aug.bench import run as run_bench
 from lightly_aug.checks import check_choice
 from lightly_aug.demo import run as run_demo
 from lightly_aug.images import image_files
-from lightly_aug.methods import METHODS, Task, make_optimizer
+from lightly_aug.methods import METHODS, Task
 from lightly_aug.models import resnet
 from lightly_aug.optional import extra
 from lightly_aug.plot import view_grid
@@ -135,7 +135,7 @@ def train(
     )  # fmt: skip
     model = (chosen.paper if paper else chosen.small)(network, Task(size, len(files), batch))
     with progress(f"{chosen.title} on {len(files)} images") as on_step:
-        fit(model, loader, epochs=epochs, optimizer=make_optimizer(model, lr), device=target, on_step=on_step)
+        fit(model, loader, epochs=epochs, lr=lr, device=target, on_step=on_step)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "backbone.safetensors"
     save_model(network, str(file))

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.evaluate import features, knn_accuracy
 from lightly_aug.indexed import Indexed
-from lightly_aug.methods import METHODS, Task, make_optimizer
+from lightly_aug.methods import METHODS, Task
 from lightly_aug.models import SSLModel, resnet
 from lightly_aug.operations import CenterCrop, Normalize, Resize
 from lightly_aug.optional import extra
@@ -126,7 +126,7 @@ def _train(model: SSLModel, loader: DataLoader[Any], epochs: int, device: str) -
             losses.append(step.loss)
             show(step)
 
-        fit(model, loader, epochs=epochs, optimizer=make_optimizer(model), device=device, on_step=on_step)
+        fit(model, loader, epochs=epochs, device=device, on_step=on_step)
         loss = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
     return loss, time.perf_counter() - start
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
-import torch
 from torch import nn
 
 from lightly_aug.collate import BaseCollateFunction
@@ -42,7 +41,7 @@ from lightly_aug.recipes import (
     SwaVCollateFunction,
 )
 
-__all__ = ["METHODS", "Method", "Task", "make_optimizer", "prototype_count", "queue_size"]
+__all__ = ["METHODS", "Method", "Task", "prototype_count", "queue_size"]
 
 _SMALL: Final = 32
 """Side in pixels up to which views follow the papers' experiments on CIFAR, or ours; larger ones follow ImageNet's."""
@@ -106,18 +105,6 @@ def queue_size(task: Task, most: int) -> int:
 def prototype_count(task: Task) -> int:
     """Return how many prototypes SwAV has: the largest power of two up to a 32nd of the images, but 16 to 3000."""
     return min(3000, max(16, _power_of_two(task.images // 32)))
-
-
-def make_optimizer(model: SSLModel, lr: float = 1e-3) -> torch.optim.Optimizer:
-    """Make the optimiser that all methods of `docs/methods.md` were measured with: AdamW, weight decay 1e-4.
-
-    The papers use others, with larger batches and for longer.
-
-    Args:
-        model: The method.
-        lr: Learning rate at the beginning; `lightly_aug.train.fit` lets it fall to 0 along a cosine.
-    """
-    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=1e-4)
 
 
 def _power_of_two(most: int) -> int:

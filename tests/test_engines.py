@@ -1,6 +1,11 @@
 """Every engine renders what the reference renders, whatever the operations, the images and the batch."""
 
-from collections.abc import Callable, Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import kornia.augmentation as K
 import numpy as np
@@ -36,7 +41,7 @@ from lightly_aug import (
     View,
     Views,
 )
-from lightly_aug.engines import Output, choose, load, render
+from lightly_aug.engines import Output, choose, load, render, rendering
 from lightly_aug.engines.plan import plan_passes
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import JITTER_ORDERS, KorniaModule, Operation
@@ -381,10 +386,56 @@ def test_the_cpu_engine_refuses_other_devices() -> None:
         batch.to("meta")
 
 
-def test_without_numba_auto_renders_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightly_aug.engines.rendering.find_spec", lambda name: None)
-    assert choose("auto", torch.device("cpu")) == "reference"
-    assert choose("auto", torch.device("cuda")) == "reference"
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """Engines are looked for again, here and afterwards."""
+    rendering._find_engine.cache_clear()
+    yield
+    rendering._find_engine.cache_clear()
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize(
+    ("device", "installed", "hip", "reason"),
+    [
+        ("cpu", {}, None, "Numba, .* is not installed: pip install numba"),
+        ("cuda", {}, None, "Triton, .* is not installed"),
+        ("cuda", {"triton": "3.2.0"}, None, r"Triton 3\.2 cannot compile the fast one: PyTorch 2\.7"),
+        ("cuda", {"triton": "3.6.0"}, "6.4", "AMD GPUs: with render='worker'"),
+        ("mps", {"numba": "0.61"}, None, "no fast one for 'mps': with render='worker'"),
+    ],
+)
+def test_a_slow_engine_is_taken_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, device: str, installed: dict[str, str], hip: str | None, reason: str
+) -> None:
+    monkeypatch.setattr(rendering, "find_spec", installed.get)
+    monkeypatch.setattr("importlib.metadata.version", installed.__getitem__)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    with pytest.warns(UserWarning, match=f"reference engine, .* ten times as slow .*; .*{reason}"):
+        assert choose("auto", torch.device(device)) == "reference"
+    assert choose("auto", torch.device(device)) == "reference"  # a second warning would be an error
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("name", ["triton", "triton-windows"])
+def test_triton_from_3_3_on_renders(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def version(asked: str) -> str:
+        if asked != name:
+            raise PackageNotFoundError
+        return "3.10.1"
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert choose("auto", torch.device("cuda")) == "gpu"
+
+
+def test_compiling_the_cpu_engine_is_announced(tmp_path: Path) -> None:
+    """In a process of its own, with an empty cache: this compiles."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    words = [sys.executable, "-c", "import lightly_aug.engines.cpu"]
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stderr.startswith("compiling the CPU engine of lightly_aug: once on this machine")
+    assert ran.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("engine", ["cpu", "reference"])

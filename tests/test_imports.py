@@ -39,7 +39,7 @@ ALLOWED = {
     "engines.cpu": "images operations engines.program engines.plan engines.cpu_kernels",
     "engines.gpu": "operations engines.program engines.plan engines.gpu_kernels",
     "engines.rendering": (
-        "optional images operations view engines.program engines.plan engines.reference engines.cpu engines.gpu"
+        "images operations view engines.program engines.plan engines.reference engines.cpu engines.gpu"
     ),
     "engines.__init__": "engines.program engines.rendering",
     "batch": "images samples view engines.__init__",

@@ -105,15 +105,17 @@ def make_loader() -> DataLoader[Any]:
 GRADIENTS = [5 / 255, 25 / 255, 45 / 255]  # the mean of each batch
 
 
-def test_sgd_by_hand() -> None:
+def test_adamw_by_hand() -> None:
     model, steps = Recorder(), list[Step]()
-    fit(model, make_loader(), epochs=2, lr=0.5, weight_decay=0.1, on_step=steps.append)
-    w, speed = 1.0, 0.0
+    fit(model, make_loader(), epochs=2, lr=0.5, weight_decay=0.1, device="cpu", on_step=steps.append)
+    w, mean, square = 1.0, 0.0, 0.0
     for t, (step, gradient) in enumerate(zip(steps, GRADIENTS * 2, strict=True)):
         assert (step.number, step.total) == (t + 1, 6)
         assert step.loss.item() == pytest.approx(w * gradient, rel=1e-5)
-        speed = 0.9 * speed + gradient + 0.1 * w
-        w -= 0.5 * (1 + math.cos(math.pi * t / 6)) / 2 * speed
+        rate = 0.5 * (1 + math.cos(math.pi * t / 6)) / 2
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        w -= rate * 0.1 * w
+        w -= rate * mean / (1 - 0.9 ** (t + 1)) / (math.sqrt(square / (1 - 0.999 ** (t + 1))) + 1e-8)
     assert model.w.item() == pytest.approx(w, rel=1e-5)
     assert model.frozen.item() == 1
     assert model.steps == pytest.approx([i / 6 for i in range(1, 7)])

@@ -9,7 +9,7 @@ The kernels are compiled when this module is first imported, once on a machine (
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import perf_counter
+from threading import Timer
 from typing import Final
 
 import numpy as np
@@ -82,13 +82,18 @@ def _steps(program: Program) -> kernels.Steps:
 
 def _compile() -> None:
     """Compile the kernels, or load them from disk; from then on, arguments of other types are an error."""
-    start = perf_counter()
     nothing = PackedImages(torch.empty(0, dtype=torch.uint8), torch.empty((0, 3), dtype=torch.int64), 3, raw=True)
     output = Output(torch.device("cpu"), torch.float32)
-    _run(Program(nothing, lower_move(nothing, []), lower_colours(nothing, []), output))
+    program = Program(nothing, lower_move(nothing, []), lower_colours(nothing, []), output)
+    message = "compiling the CPU engine of lightly_aug: once on this machine, about 15 s"
+    notice = Timer(2.0, logging.getLogger(__name__).warning, [message])  # loading takes less
+    notice.daemon = True
+    notice.start()
+    try:
+        _run(program)
+    finally:
+        notice.cancel()
     kernels.render.disable_compile()
-    if not kernels.render.stats.cache_hits:
-        logging.getLogger(__name__).info("compiled the CPU engine, once, in %.0f s", perf_counter() - start)
 
 
 _compile()

@@ -1,6 +1,11 @@
 """Choose an engine, and render the views of a batch with it, pass by pass."""
 
 import os
+import warnings
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Final
@@ -14,7 +19,6 @@ from lightly_aug.engines.plan import Pass, plan_passes
 from lightly_aug.engines.program import Output, Program
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import Ints
-from lightly_aug.optional import extra
 from lightly_aug.view import View
 
 __all__ = ["ENGINES", "choose", "load", "render"]
@@ -26,22 +30,60 @@ def choose(engine: str, device: torch.device) -> str:
     """Choose the engine that renders on a device.
 
     Args:
-        engine: One of `ENGINES`; "auto" takes the fast engine of the device if what it needs is installed.
+        engine: One of `ENGINES`; "auto" takes the fast engine of the device, or, if there is none or it cannot run,
+            the reference, with one warning that says why.
         device: Where to render.
 
     Raises:
         ValueError: There is no such engine, or it cannot render there.
     """
     if engine == "auto":
-        if device.type == "cpu" and find_spec("numba"):
-            return "cpu"
-        return "gpu" if device.type == "cuda" and find_spec("triton") else "reference"
+        return _find_engine(device.type)
     _check_name(engine)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if (engine == "cpu" and device.type != "cpu") or (engine == "gpu" and device.type != "cuda" and not interpreted):
         kind = {"cpu": "the CPU", "gpu": "a CUDA device"}[engine]
         raise ValueError(f"engine {engine!r} cannot render on {str(device)!r}: use engine='auto', or {kind}")
     return engine
+
+
+@cache
+def _find_engine(device_type: str) -> str:
+    """Find the engine for "auto", and warn of a slow one; cached, so once for each type of device."""
+    reason = ""
+    if device_type == "cpu":
+        if find_spec("numba"):
+            return "cpu"
+        reason = "Numba, which the fast one needs, is not installed: pip install numba"
+    elif device_type == "cuda":
+        version = _triton_version()
+        if torch.version.hip is None and version >= (3, 3):
+            return "gpu"
+        if torch.version.hip is not None:
+            reason = "there is no fast one for AMD GPUs: with render='worker' the fast one of the CPU renders"
+        elif version == (0, 0):
+            reason = "Triton, which the fast one needs, is not installed; PyTorch for CUDA brings it on Linux"
+        else:
+            reason = f"Triton {version[0]}.{version[1]} cannot compile the fast one: PyTorch 2.7 or later brings 3.3"
+    elif device_type != "meta":
+        reason = f"there is no fast one for {device_type!r}: with render='worker' the fast one of the CPU renders"
+    if reason:
+        warnings.warn(
+            f"views are rendered by the reference engine, which is about ten times as slow as a fast one; {reason}",
+            stacklevel=3,
+        )
+    return "reference"
+
+
+def _triton_version() -> tuple[int, int]:
+    """Return the version of the installed Triton, (0, 0) if there is none."""
+    if not find_spec("triton"):
+        return 0, 0
+    for name in ("triton", "triton-windows", "pytorch-triton"):
+        with suppress(PackageNotFoundError):
+            major, minor = metadata.version(name).split(".")[:2]
+            return int(major), int(minor)
+    return 3, 3  # installed under a name that is not known here
 
 
 def load(engine: str) -> ModuleType | None:
@@ -54,16 +96,16 @@ def load(engine: str) -> ModuleType | None:
         The module of the engine, None for the reference.
 
     Raises:
-        ModuleNotFoundError: A package that the engine needs is not installed; the message says which.
+        ModuleNotFoundError: A package that the engine needs is not installed.
         ValueError: There is no such engine.
     """
     if engine == "cpu":
-        with extra("fast"):
-            from lightly_aug.engines import cpu
+        from lightly_aug.engines import cpu
+
         return cpu
     if engine == "gpu":
-        with extra("fast"):
-            from lightly_aug.engines import gpu
+        from lightly_aug.engines import gpu
+
         return gpu
     _check_name(engine)
     if engine == "auto":

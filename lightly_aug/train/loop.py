@@ -34,13 +34,16 @@ def fit(
     loader: DataLoader[Any],
     *,
     epochs: int,
-    lr: float = 0.06,
+    lr: float = 1e-3,
     weight_decay: float = 1e-4,
     optimizer: torch.optim.Optimizer | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> None:
-    """Train with SGD (momentum 0.9) or another optimiser; learning rates fall to zero along a cosine.
+    """Train with AdamW or another optimiser; learning rates fall to zero along a cosine.
+
+    The default is what all methods of `docs/methods.md` were measured with. The papers use others, with larger batches
+    and for longer.
 
     The model gets the views, the labels as `targets`, and the images' places in the dataset as `index` if the dataset
     is `Indexed`. `lightly_aug.batch.labels_of` says where the labels are found.
@@ -51,8 +54,8 @@ def fit(
         epochs: Number of passes over the loader.
         lr: Initial learning rate.
         weight_decay: Weight decay of all parameters.
-        optimizer: Optimiser of the model's parameters in place of SGD; `lr` and `weight_decay` are then ignored.
-        device: Device to render and train on.
+        optimizer: Optimiser of the model's parameters in place of AdamW; `lr` and `weight_decay` are then ignored.
+        device: Device to render and train on; by default an accelerator if there is one, else the CPU.
         on_step: Called after each step.
 
     Raises:
@@ -62,11 +65,13 @@ def fit(
     total = epochs * len(loader)
     if total == 0:
         raise ValueError(f"fit: epochs and batches must be at least 1, got {epochs} epochs of {len(loader)} batches")
+    if device is None:
+        device = (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or "cpu"
     model = model.to(device).train()
     model.progress = 0.0
     if optimizer is None:
         parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay)
+        optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     number = 0
     for _ in range(epochs):
