@@ -43,9 +43,8 @@ def _megabytes() -> float:
 
 
 def _main(folder: str, decode: str = "") -> None:
-    options = {"decode": int(decode)} if decode else {}
     views = [build_view(spec) for spec in WORKLOADS["simclr"]]
-    collate = MultiViewCollateFunction(views, seed=0, render="worker", **options)
+    collate = MultiViewCollateFunction(views, seed=0, render="worker", decode=int(decode) if decode else None)
     files = sorted(Path(folder).glob("*.jpg"))
     before, start = _megabytes(), time.perf_counter()
     collate(files)

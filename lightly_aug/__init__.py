@@ -4,7 +4,7 @@ from lightly_aug._prefetch import prefetch
 from lightly_aug.batch import Views
 from lightly_aug.collate import BaseCollateFunction, MultiViewCollateFunction
 from lightly_aug.images import ImageError
-from lightly_aug.indexed import Indexed
+from lightly_aug.indexed import EpochSampler, Indexed
 from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.operations import (
@@ -25,6 +25,7 @@ from lightly_aug.operations import (
     RandomVerticalFlip,
     Resize,
 )
+from lightly_aug.options import Options
 from lightly_aug.recipes import (
     AMDIMCollateFunction,
     BarlowTwinsCollateFunction,
@@ -60,6 +61,7 @@ __all__ = [
     "ColorJitter",
     "Crop",
     "DINOCollateFunction",
+    "EpochSampler",
     "ImageCollateFunction",
     "ImageError",
     "Indexed",
@@ -70,6 +72,7 @@ __all__ = [
     "NNCLRCollateFunction",
     "Normalize",
     "Operation",
+    "Options",
     "PAWSCollateFunction",
     "PIRLCollateFunction",
     "RandomEqualize",

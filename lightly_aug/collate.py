@@ -1,8 +1,9 @@
 """Collate functions: in the worker they pack the images of a batch and draw what will happen to them."""
 
 import operator
+import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Never, SupportsIndex, Unpack
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from lightly_aug.engines import ENGINES, choose, load
 from lightly_aug.epochs import EpochCounter
 from lightly_aug.images import MODES, ImageError, PackedImages, Pixels, pack, to_array
 from lightly_aug.operations import Floats
+from lightly_aug.options import Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
 from lightly_aug.samples import take_images
 from lightly_aug.view import View
@@ -36,8 +38,8 @@ class BaseCollateFunction:
 
     Draws depend on the seed, the epoch, the image and the view, and on nothing else. An image is identified by its
     place in the epoch (batch and place in the batch) or, if the dataset is `Indexed`, by its index: then its views are
-    the same for any batch size, order, number of workers and rank. Epochs are counted automatically; `set_epoch` sets
-    the count, to resume.
+    the same for any batch size, order, number of workers and rank. Epochs are counted automatically. To
+    resume a run, let an `EpochSampler` count them, or call `set_epoch`.
 
     Args:
         views: The views to make of every image; the same `View` may occur several times.
@@ -53,7 +55,7 @@ class BaseCollateFunction:
             faster. Use at least the size of the largest view. None keeps sizes.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument is of the wrong type, or is none of these.
         ValueError: An argument is outside its range.
     """
 
@@ -61,13 +63,15 @@ class BaseCollateFunction:
         self,
         views: Sequence[View],
         *,
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
         render: Literal["auto", "late", "worker"] = "auto",
         engine: str = "auto",
         image: str | int | None = None,
         mode: str | None = "RGB",
         decode: int | None = None,
+        **unknown: Never,
     ) -> None:
+        check_options(self, unknown)
         if isinstance(views, View):
             raise TypeError(f"{type(self).__name__}: views must be a sequence of View, got one View: put it in a list")
         views = tuple(views)
@@ -96,6 +100,7 @@ class BaseCollateFunction:
         self.mode = mode
         self.decode = decode
         self._epochs = EpochCounter()
+        self._epoch_was_set = False
         operations = [(i, operation) for i, view in enumerate(views) for operation in view.operations]
         self._limits = [(i, operation, operation.channels) for i, operation in operations if operation.channels]
         self._bounded = next((operation for _, operation in operations if operation.needs_unit_range), None)
@@ -103,12 +108,13 @@ class BaseCollateFunction:
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the next epoch, to resume or to repeat it; later epochs count on from there.
 
-        Workers that are running see it, too.
+        Workers that are running see it, too. An `EpochSampler` has a `set_epoch` of its own, which counts instead.
 
         Args:
             epoch: 0 to 2**24 - 1.
         """
         self._epochs.set_epoch(epoch)
+        self._epoch_was_set = True
 
     def __call__(self, samples: Sequence[Any]) -> Any:
         """Pack and draw one batch.
@@ -124,8 +130,14 @@ class BaseCollateFunction:
             ImageError: An image is damaged or does not suit the views; the message names the sample.
             ValueError: The samples cannot be made into one batch.
         """
-        epoch, batch = self._epochs.count_batch()
         taken = take_images(samples, self.image)
+        epoch, batch = self._epochs.count_batch() if taken.epoch is None else (taken.epoch, 0)
+        if taken.epoch is not None and self._epoch_was_set:
+            warnings.warn(
+                f"{type(self).__name__}.set_epoch has no effect, the EpochSampler of the loader counts the epochs: "
+                "call sampler.set_epoch(epoch)",
+                stacklevel=2,
+            )
         arrays = [self._read(image, name) for image, name in zip(taken.images, taken.names, strict=True)]
         images = pack(arrays, taken.names)
         self._check_channels(images.channels, taken.names[0])
@@ -159,7 +171,7 @@ class BaseCollateFunction:
                     f"needs {' or '.join(map(str, allowed))}: {operation!r}"
                 )
 
-    def _draw(self, epoch: int, keys: U64, images: PackedImages, names: list[str]) -> torch.Tensor:
+    def _draw(self, epoch: int | U64, keys: U64, images: PackedImages, names: list[str]) -> torch.Tensor:
         _, heights, widths = images.shapes.numpy().T
         table = np.zeros((len(self.views), len(keys), max(len(view.columns) for view in self.views)), dtype=np.float32)
         shared: dict[str, Floats] = {}
@@ -218,5 +230,5 @@ class MultiViewCollateFunction(BaseCollateFunction):
         [(2, 3, 32, 32), (2, 3, 32, 32), (2, 3, 16, 16), (2, 3, 16, 16), (2, 3, 16, 16), (2, 3, 16, 16)]
     """
 
-    def __init__(self, views: Sequence[View], **options: Any) -> None:
+    def __init__(self, views: Sequence[View], **options: Unpack[Options]) -> None:
         super().__init__(views, **options)

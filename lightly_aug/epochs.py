@@ -2,21 +2,26 @@
 
 import os
 import sys
+import warnings
 from dataclasses import dataclass
-from multiprocessing import current_process
+from multiprocessing import parent_process
+from threading import main_thread
 from typing import Any
 from weakref import WeakKeyDictionary
+from zlib import crc32
 
 import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher
 
-__all__ = ["EpochCounter"]
+__all__ = ["EPOCHS", "EpochCounter"]
 
-_EPOCH_BITS = 24
-_EPOCH_MASK = (1 << _EPOCH_BITS) - 1
-_NAME_MASK = (1 << (63 - _EPOCH_BITS)) - 1
-_REMEMBERED = 16
+EPOCHS = 1 << 24
+_COUNT_BITS = 32
+_COUNT_MASK = (1 << _COUNT_BITS) - 1
+_NAME_MASK = (1 << (63 - _COUNT_BITS)) - 1
+_SET_BY_HAND = 1  # in place of the name of an epoch; names are greater
+_ROWS, _REMEMBERED = 4096, 8
 
 
 @dataclass
@@ -31,26 +36,30 @@ class EpochCounter:
     A DataLoader does not tell its collate function when an epoch begins. But in every mode it creates one fetcher per
     epoch and calls the collate function from it, so a new caller means a new epoch. Workers agree on the number of the
     epoch, with each other and with the workers of the next epoch, through a few words of shared memory, each of which
-    holds (name of an epoch, its number). The name is the same in all workers of an epoch, so the first to arrive
-    counts on and the others find its word. No lock is needed: two that arrive at once write the same word to the same
-    place.
+    holds (name of an epoch, how many epochs there were up to it). The name is the same in all workers of an epoch, so
+    the first to arrive counts on and the others find its word. No lock is needed: two that arrive at once write the
+    same word to the same place. Each process that has loaders has a row of words of its own, so ranks and trials that
+    were forked from one process count each for itself.
     """
 
     def __init__(self) -> None:
-        self._words = torch.full((_REMEMBERED,), -1, dtype=torch.int64)
-        self._words.share_memory_()
+        self._words = torch.zeros(_ROWS, _REMEMBERED, dtype=torch.int64)
+        self._is_shared = _share(self._words)
         self._running: WeakKeyDictionary[_BaseDatasetFetcher, _Epoch] = WeakKeyDictionary()
-        self._by_hand = _Epoch(0)
-        self._count = 0
+        self._without_fetcher: _Epoch | None = None
+        self._first = 0  # the number of the first epoch of a process that has no words yet
+        self._process, self._count = 0, 0  # how many epochs this process began
         self._parent_rank = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the next epoch; later epochs count on. Workers that are running see it, too."""
-        if not 0 <= epoch <= _EPOCH_MASK:
-            raise ValueError(f"set_epoch: epoch must be between 0 and {_EPOCH_MASK}, got {epoch}")
-        self._words.fill_(-1)
-        self._words[0] = epoch - 1  # the epoch before it, under a name that no epoch has
-        self._by_hand = _Epoch(epoch)
+        if not 0 <= epoch < EPOCHS:
+            raise ValueError(f"set_epoch: epoch must be between 0 and {EPOCHS - 1}, got {epoch}")
+        self._first = epoch
+        self._without_fetcher = None
+        row = self._row()
+        row.fill_(0)
+        row[0] = _SET_BY_HAND << _COUNT_BITS | epoch
 
     def count_batch(self) -> tuple[int, int]:
         """Count one batch.
@@ -61,17 +70,16 @@ class EpochCounter:
         """
         worker = get_worker_info()
         fetcher = _calling_fetcher()
-        if fetcher is None:
-            running = self._by_hand
-        elif fetcher in self._running:
+        if self._process != os.getpid():
+            self._process, self._count, self._without_fetcher = os.getpid(), 0, None
+        if fetcher is not None and fetcher in self._running:
             running = self._running[fetcher]
-        else:
-            self._count += 1
-            # the two differences differ between sets of workers (the first unless the user seeds torch again), and are
-            # the same within a set, as its workers are started one after another
-            workers = () if worker is None else (worker.seed - worker.id, _process_number() - worker.id)
-            name = hash((*workers, self._count)) & _NAME_MASK or 1
-            running = self._running[fetcher] = _Epoch(self._join(name))
+        elif fetcher is not None:
+            running = self._running[fetcher] = self._begin()
+        else:  # called by hand; or in a thread of a worker, all of whose calls count as one epoch
+            if self._without_fetcher is None:
+                self._without_fetcher = _Epoch(self._first) if worker is None else self._begin()
+            running = self._without_fetcher
         batch = running.batches if worker is None else worker.id + worker.num_workers * running.batches
         running.batches += 1
         return running.epoch, batch
@@ -80,29 +88,62 @@ class EpochCounter:
         """Return the rank of this process, or of the one that started this worker."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank()
-        return self._parent_rank or int(os.environ.get("RANK", "0"))
+        return self._parent_rank or int(os.environ.get("RANK") or 0)
+
+    def _begin(self) -> _Epoch:
+        self._count += 1
+        worker = get_worker_info()
+        if worker is not None and not self._is_shared:
+            warnings.warn(
+                "there is no shared memory, so workers cannot agree on the epoch and may repeat views: let an "
+                "EpochSampler count the epochs, or take num_workers=0",
+                stacklevel=4,
+            )
+        workers = () if worker is None else (worker.seed - worker.id, _name_of_workers())
+        return _Epoch(self._join(max(hash((*workers, self._count)) & _NAME_MASK, _SET_BY_HAND + 1)))
 
     def _join(self, name: int) -> int:
-        words: list[int] = self._words.tolist()
+        row = self._row()
+        words: list[int] = [word for word in row.tolist() if word]
         for word in words:
-            if word >> _EPOCH_BITS == name:
-                return word & _EPOCH_MASK
-        epoch = (max(word & _EPOCH_MASK if word >= 0 else -1 for word in words) + 1) & _EPOCH_MASK
-        self._words[epoch % _REMEMBERED] = name << _EPOCH_BITS | epoch
+            if word >> _COUNT_BITS == name:
+                return (word & _COUNT_MASK) - 1
+        epoch = max((word & _COUNT_MASK for word in words), default=self._first)
+        row[epoch % _REMEMBERED] = name << _COUNT_BITS | epoch + 1
         return epoch
 
+    def _row(self) -> torch.Tensor:
+        parent = None if get_worker_info() is None else parent_process()
+        return self._words[(os.getpid() if parent is None else parent.pid or 0) % _ROWS]
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_running": None, "_parent_rank": self.rank()}
+        return self.__dict__ | {"_running": None, "_without_fetcher": None, "_parent_rank": self.rank()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state | {"_running": WeakKeyDictionary()})
         # a copy gets words of its own; a worker started by `spawn` gets the same ones
-        self._words.share_memory_()
+        self._is_shared = _share(self._words)
 
 
-def _process_number() -> int:
-    """Count the processes that the parent of this one had started, this one included."""
-    return next(reversed(current_process()._identity), 0)
+def _share(words: torch.Tensor) -> bool:
+    """Move words to shared memory, and return whether there is any."""
+    try:
+        words.share_memory_()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _name_of_workers() -> int:
+    """Return a number that the workers of one loader have in common, and with no other: that of their result queue."""
+    frame = sys._current_frames().get(main_thread().ident or 0)
+    while frame is not None:
+        if frame.f_code.co_name == "_worker_loop" and "data_queue" in frame.f_locals:
+            queue = frame.f_locals["data_queue"]
+            name = queue._rlock._semlock.name  # None if the worker was forked; then the pipe of the queue tells it
+            return os.fstat(queue._reader.fileno()).st_ino if name is None else crc32(name.encode())
+        frame = frame.f_back
+    return 0
 
 
 def _calling_fetcher() -> _BaseDatasetFetcher | None:

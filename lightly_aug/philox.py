@@ -39,7 +39,7 @@ def philox(counter: tuple[U64, U64, U64, U64], key: tuple[int, int]) -> tuple[U6
     return c0, c1, c2, c3
 
 
-def uniforms(seed: int, epoch: int, images: U64, view: int, count: int) -> npt.NDArray[np.float64]:
+def uniforms(seed: int, epoch: int | U64, images: U64, view: int, count: int) -> npt.NDArray[np.float64]:
     """Draw `count` numbers for every image of one view.
 
     A number depends on its (seed, epoch, image, view, column) only: not on the rest of the batch, the order, the
@@ -47,7 +47,7 @@ def uniforms(seed: int, epoch: int, images: U64, view: int, count: int) -> npt.N
 
     Args:
         seed: Any integer, of which the low 64 bits are used.
-        epoch: 0 to 2**32 - 1.
+        epoch: 0 to 2**32 - 1, one for all images or `(n,)` of them.
         images: `(n,)` the 64-bit key of each image: its index in the dataset, or see `place_keys`.
         view: 0 to 65,535, the number of the view.
         count: How many numbers each image gets.
@@ -60,7 +60,7 @@ def uniforms(seed: int, epoch: int, images: U64, view: int, count: int) -> npt.N
     counter = (
         keys & _LOW,
         keys >> _SHIFT,
-        np.array(epoch, dtype=np.uint64),
+        np.asarray(epoch, dtype=np.uint64)[..., None],
         np.uint64(view << 16) | blocks,
     )
     words = np.stack(np.broadcast_arrays(*philox(counter, (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF))), axis=-1)

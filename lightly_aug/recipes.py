@@ -5,7 +5,7 @@ Unless a docstring says otherwise, crops and jitter are torchvision's and blurs 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 from torch import nn
 
@@ -28,6 +28,7 @@ from lightly_aug.operations import (
     RandomSolarize,
     Resize,
 )
+from lightly_aug.options import Options
 from lightly_aug.view import Item, Shared, View
 
 __all__ = [
@@ -75,7 +76,7 @@ class SimCLRCollateFunction(BaseCollateFunction):
         strength: float = 1.0,
         blur: float = 0.5,
         normalize: Normalize | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         s = strength
         view = View(
@@ -113,7 +114,7 @@ class MoCoCollateFunction(BaseCollateFunction):
         version: Literal[1, 2, 3] = 2,
         scale: Range | None = None,
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         check_choice(self, (1, 2, 3), version=version)
         crop = RandomResizedCrop(size, scale or ((0.08, 1.0) if version == 3 else (0.2, 1.0)))
@@ -149,7 +150,7 @@ class BYOLCollateFunction(BaseCollateFunction):
         *,
         convention: Convention = "torchvision",
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(_byol(size, normalize, convention), **options)
 
@@ -165,7 +166,9 @@ class SimSiamCollateFunction(BaseCollateFunction):
         **options: As in `BaseCollateFunction`.
     """
 
-    def __init__(self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
+    def __init__(
+        self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Unpack[Options]
+    ) -> None:
         crop, flip = RandomResizedCrop(size, (0.2, 1.0)), RandomHorizontalFlip()
         super().__init__([View(crop, Color(0.4, 0.4, 0.4, 0.1), Texture(), flip, normalize)] * 2, **options)
 
@@ -182,7 +185,9 @@ class BarlowTwinsCollateFunction(BaseCollateFunction):
         **options: As in `BaseCollateFunction`.
     """
 
-    def __init__(self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
+    def __init__(
+        self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Unpack[Options]
+    ) -> None:
         super().__init__(_byol(size, normalize), **options)
 
 
@@ -200,7 +205,9 @@ class NNCLRCollateFunction(BaseCollateFunction):
         **options: As in `BaseCollateFunction`.
     """
 
-    def __init__(self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
+    def __init__(
+        self, size: Size = 224, *, normalize: Normalize | None = Normalize(), **options: Unpack[Options]
+    ) -> None:
         super().__init__(_byol(size, normalize), **options)
 
 
@@ -233,7 +240,7 @@ class SwaVCollateFunction(BaseCollateFunction):
         scale: Range = (0.14, 1.0),
         local_scale: Range = (0.05, 0.14),
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         check_integer(self, least=0, local_views=local_views)
         rest = Color(0.8, 0.8, 0.8, 0.2), Texture(), normalize
@@ -270,7 +277,7 @@ class DINOCollateFunction(BaseCollateFunction):
         scale: Range = (0.4, 1.0),
         local_scale: Range = (0.05, 0.4),
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         check_integer(self, least=0, local_views=local_views)
         large = Shape(size, scale, interpolation="bicubic")
@@ -315,7 +322,7 @@ class PIRLCollateFunction(BaseCollateFunction):
         *,
         photometric: Operation | nn.Module | None = None,
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         source, patches = RandomResizedCrop(jigsaw, (0.6, 1.0)), RandomJigsawPatch(patch, 0, grid)
         assert isinstance(source.size, tuple)
@@ -365,7 +372,7 @@ class PAWSCollateFunction(BaseCollateFunction):
         *,
         recipe: Literal["imagenet", "cifar"] = "imagenet",
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         check_choice(self, ("imagenet", "cifar"), recipe=recipe)
         check_integer(self, least=0, local_views=local_views)
@@ -394,7 +401,9 @@ class AMDIMCollateFunction(BaseCollateFunction):
         **options: As in `BaseCollateFunction`.
     """
 
-    def __init__(self, size: Size = 128, *, normalize: Normalize | None = Normalize(), **options: Any) -> None:
+    def __init__(
+        self, size: Size = 128, *, normalize: Normalize | None = Normalize(), **options: Unpack[Options]
+    ) -> None:
         crop = RandomResizedCrop(size, (0.3, 1.0), (0.7, 1.4), "bicubic")
         color = Color(0.4, 0.4, 0.4, 0.1, grayscale=0.25)
         super().__init__([View(Shared("flip", RandomHorizontalFlip()), crop, color, normalize)] * 2, **options)
@@ -431,7 +440,7 @@ class CPCCollateFunction(BaseCollateFunction):
         *,
         scale: Range = (0.3, 1.0),
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         check_integer(self, least=1, size=size, patch=patch, stride=stride)
         if patch > size or (size - patch) % stride:
@@ -476,7 +485,7 @@ class LooCCollateFunction(BaseCollateFunction):
         base: Item | Iterable[Item] = (),
         *,
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         if groups is None:
             groups = {"shape": Shape(size), "color": Color(), "texture": Texture()}
@@ -546,7 +555,7 @@ class ImageCollateFunction(BaseCollateFunction):
         solarize: float = 0.0,
         interpolation: Interpolation = "bilinear",
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         view = View(
             Shape(size, scale, ratio, hflip, vflip, rot90, degrees, interpolation),
@@ -581,7 +590,7 @@ class ShapeCollateFunction(BaseCollateFunction):
         rot90: float = 0.0,
         degrees: float | tuple[float, float] = 0.0,
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         shape = Shape(size, scale, hflip=hflip, vflip=vflip, rot90=rot90, degrees=degrees)
         super().__init__([View(shape, normalize)] * 2, **options)
@@ -607,7 +616,7 @@ class TextureCollateFunction(BaseCollateFunction):
         sigma: tuple[float, float] = (0.1, 2.0),
         solarize: float = 0.2,
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         view = View(Resize(size), CenterCrop(size), Texture(blur, sigma, solarize), normalize)
         super().__init__([view] * 2, **options)
@@ -639,7 +648,7 @@ class ColorCollateFunction(BaseCollateFunction):
         jitter: float = 0.8,
         grayscale: float = 0.2,
         normalize: Normalize | None = Normalize(),
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         color = Color(brightness, contrast, saturation, hue, jitter, grayscale)
         super().__init__([View(Resize(size), CenterCrop(size), color, normalize)] * 2, **options)

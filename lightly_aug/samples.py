@@ -6,11 +6,13 @@ from copy import copy
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import default_collate
 
 from lightly_aug.images import is_image
 from lightly_aug.indexed import IndexedSample
+from lightly_aug.philox import U64
 
 __all__ = ["Taken", "batch_members", "map_members", "take_images"]
 
@@ -25,12 +27,14 @@ class Taken:
         images: The images, one for each sample.
         names: What to call each sample in error messages.
         index: `(n,)` int64, the indices of the samples in the dataset; None unless the dataset is `Indexed`.
+        epoch: `(n,)` uint64, the epochs of the samples; None unless an `EpochSampler` counted them.
         rebuild: Makes the batch from its views: they take the place of the images, and everything else is collated.
     """
 
     images: list[Any]
     names: list[str]
     index: torch.Tensor | None
+    epoch: U64 | None
     rebuild: Callable[[Any], Any]
 
 
@@ -48,9 +52,11 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
     """
     if len(samples) == 0:
         raise ValueError("a batch needs at least one sample, got none")
-    index = None
+    index, epoch = None, None
     if isinstance(samples[0], IndexedSample):
         index = torch.tensor([sample.index for sample in samples])
+        if all(sample.epoch is not None for sample in samples):
+            epoch = np.array([sample.epoch for sample in samples], dtype=np.uint64)
         samples = [sample.sample for sample in samples]
     names = [f"sample {i}" if index is None else f"sample {i} (index {index[i]})" for i in range(len(samples))]
     images, rebuild = (list(samples), _identity) if is_image(samples[0]) else _take_from_members(samples, key, names)
@@ -64,7 +70,7 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
             names[i] += f", {image}"
         elif getattr(image, "filename", ""):
             names[i] += f", {image.filename}"
-    return Taken(images, names, index, rebuild)
+    return Taken(images, names, index, epoch, rebuild)
 
 
 def _identity(views: Any) -> Any:

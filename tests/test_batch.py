@@ -4,7 +4,7 @@ import pickle
 from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -90,7 +90,7 @@ def test_batches_of_a_loader() -> None:
     assert torch.equal(labels, LABELS)
 
 
-def collated(seed: int = 0, render: str = "late") -> Views:
+def collated(seed: int = 0, render: Literal["late", "worker"] = "late") -> Views:
     function = MultiViewCollateFunction([View(Shape(4)), View(Shape(6))], seed=seed, render=render)
     dataset = Indexed(list(IMAGES))
     batch: Views = function([dataset[i] for i in (2, 0, 3)])
@@ -98,7 +98,7 @@ def collated(seed: int = 0, render: str = "late") -> Views:
 
 
 @pytest.mark.parametrize("render", ["late", "worker"])
-def test_rendered_views_are_a_list_that_knows_its_draws(render: str) -> None:
+def test_rendered_views_are_a_list_that_knows_its_draws(render: Literal["late", "worker"]) -> None:
     views = collated(render=render)
     rendered = views.to("cpu", torch.float64)
     x0, x1 = rendered

@@ -273,10 +273,10 @@ def test_views_of_different_sizes_are_named() -> None:
         (lambda: MultiViewCollateFunction([]), ValueError, "views is empty"),
         (lambda: ImageCollateFunction(views=0), ValueError, "views is empty"),
         (lambda: MultiViewCollateFunction([Shape(3)]), TypeError, "sequence of View, got a Shape"),  # type: ignore[list-item]
-        (lambda: SimCLRCollateFunction(render="now"), ValueError, "one of 'auto', 'late', 'worker', got 'now'"),
+        (lambda: SimCLRCollateFunction(render="now"), ValueError, "one of 'auto', 'late', 'worker', got 'now'"),  # type: ignore[arg-type]
         (lambda: SimCLRCollateFunction(engine="warp"), ValueError, "engine must be one of 'auto', .* got 'warp'"),
-        (lambda: SimCLRCollateFunction(seed=1.5), TypeError, "float"),
-        (lambda: SimCLRCollateFunction(seed="1"), TypeError, "str"),
+        (lambda: SimCLRCollateFunction(seed=1.5), TypeError, "float"),  # type: ignore[arg-type]
+        (lambda: SimCLRCollateFunction(seed="1"), TypeError, "str"),  # type: ignore[arg-type]
         (lambda: SimCLRCollateFunction(0), ValueError, "RandomResizedCrop: size .* 0"),
         (lambda: MoCoCollateFunction(version=4), ValueError, "version must be one of 1, 2, 3, got 4"),  # type: ignore[arg-type]
         (lambda: SimCLRCollateFunction().set_epoch(-1), ValueError, "epoch must be between 0 and .* got -1"),

@@ -4,8 +4,11 @@ import pickle
 import re
 import traceback
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.context import ForkContext, ForkProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,7 +51,8 @@ VIEW = View(Shape(4), Color(), Texture())
 
 
 def collate(**options: Any) -> MultiViewCollateFunction:
-    return MultiViewCollateFunction([VIEW, VIEW], **{"seed": 7, "render": "late"} | options)
+    defaults: dict[str, Any] = {"seed": 7, "render": "late"}
+    return MultiViewCollateFunction([VIEW, VIEW], **defaults | options)
 
 
 pytestmark = [
@@ -394,3 +398,89 @@ def test_a_worker_that_is_started_by_spawn_knows_the_rank_of_its_parent(monkeypa
     there = pickle.loads(sent)
     images = [noise(8, 8)]
     assert not torch.equal(there(images).table, function(images).table)
+
+
+class Numbered(MultiViewCollateFunction):
+    """Yields the number of the epoch and of the batch."""
+
+    def __call__(self, samples: Any) -> tuple[int, int]:
+        return self._epochs.count_batch()
+
+
+class Threaded(Numbered):
+    """Does so from a thread of the process that calls it."""
+
+    def __call__(self, samples: Any) -> tuple[int, int]:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(super().__call__, samples).result()
+
+
+def numbered(kind: Any = Numbered, **options: Any) -> Any:
+    numbers: Any = range(24)
+    return DataLoader(numbers, 4, collate_fn=kind([VIEW], seed=7, render="late"), **options)
+
+
+def run(of: Any, count: int, queue: Any, first: int | None = None) -> None:
+    if first is not None:
+        of.collate_fn.set_epoch(first)
+    queue.put([sorted({number for number, _ in of}) for _ in range(count)])
+
+
+@pytest.mark.parametrize(("method", "workers"), [("fork", 0), ("fork", 2), ("spawn", 0)])
+def test_processes_that_got_the_same_loader_count_each_for_itself(method: str, workers: int) -> None:
+    of = numbered(num_workers=workers)
+    context: Any = torch.multiprocessing.get_context(method)
+    answers = [context.SimpleQueue() for _ in range(3)]
+    trials = [
+        context.Process(target=run, args=args)
+        for args in ((of, 4, answers[0]), (of, 2, answers[1]), (of, 2, answers[2], 5))
+    ]
+    for trial in trials:
+        trial.start()
+    assert [answer.get() for answer in answers] == [[[0], [1], [2], [3]], [[0], [1]], [[5], [6]]]
+    for trial in trials:
+        trial.join()
+
+
+class Busy(ForkContext):
+    """Starts another process before each process that is asked for."""
+
+    def Process(self, *args: Any, **options: Any) -> Any:
+        other = ForkProcess(target=int)
+        other.start()
+        other.join()
+        return ForkProcess(*args, **options)
+
+
+def test_workers_agree_while_something_else_starts_processes() -> None:
+    of = numbered(num_workers=4, multiprocessing_context=Busy())
+    assert [{number for number, _ in of} for _ in range(3)] == [{0}, {1}, {2}]
+
+
+def test_batches_differ_in_a_thread_of_a_worker() -> None:
+    for options in ({}, {"persistent_workers": True}):
+        of = numbered(Threaded, num_workers=2, **options)
+        pairs = [pair for _ in range(3) for pair in of]
+        assert len(set(pairs)) == len(pairs)
+
+
+def test_the_last_epoch_can_be_set() -> None:
+    of = numbered()
+    of.collate_fn.set_epoch((1 << 24) - 1)
+    assert [{number for number, _ in of} for _ in range(2)] == [{(1 << 24) - 1}, {1 << 24}]
+    with pytest.raises(ValueError, match="epoch must be between 0 and 16777215, got 16777216"):
+        of.collate_fn.set_epoch(1 << 24)
+
+
+def test_without_shared_memory_only_workers_are_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Tensor) -> None:
+        raise RuntimeError("unable to open shared memory object")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tensor, "share_memory_", refuse)
+        of = numbered()
+    assert [number for number, _ in of] == [0] * 6
+    counter = of.collate_fn._epochs
+    monkeypatch.setattr("lightly_aug.epochs.get_worker_info", lambda: SimpleNamespace(seed=3, id=0, num_workers=2))
+    with pytest.warns(UserWarning, match="let an EpochSampler count the epochs"):
+        counter.count_batch()

@@ -1,9 +1,10 @@
 """The views of the papers: their numbers, how they are drawn, and which pixels they show."""
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack, get_type_hints
 
 import kornia.augmentation as K
 import numpy as np
@@ -24,6 +25,7 @@ from lightly_aug import (
     CPCCollateFunction,
     Crop,
     DINOCollateFunction,
+    ImageCollateFunction,
     Indexed,
     LooCCollateFunction,
     MoCoCollateFunction,
@@ -50,6 +52,7 @@ from lightly_aug import (
 )
 from lightly_aug.engines import Output, cpu, gpu, render
 from lightly_aug.engines.plan import plan_passes
+from lightly_aug.options import Options
 
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 FLIP = RandomHorizontalFlip(0.5)
@@ -489,3 +492,54 @@ def test_what_a_base_shares_with_no_group_is_independent() -> None:
 def test_wrong_arguments_are_refused(make: Callable[[], Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make()
+
+
+# --- options ----------------------------------------------------------------------------------------------------
+
+
+class OwnCollateFunction(BaseCollateFunction):
+    """A collate function as users write it."""
+
+    def __init__(self, side: int = 8, **options: Unpack[Options]) -> None:
+        super().__init__([View(Shape(side))], **options)
+
+
+def test_the_options_are_those_of_the_base() -> None:
+    parameters = inspect.signature(BaseCollateFunction).parameters.values()
+    named = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    hints = get_type_hints(BaseCollateFunction.__init__)
+    assert get_type_hints(Options) == {name: hints[name] for name in named}
+
+
+@pytest.mark.parametrize("make", [SimCLRCollateFunction, OwnCollateFunction])
+def test_options_reach_the_base(make: Callable[..., BaseCollateFunction]) -> None:
+    collate = make(seed=3, render="late", engine="reference", image="photo", mode="L", decode=9)
+    assert (collate.seed, collate.render, collate.engine) == (3, "late", "reference")
+    assert (collate.image, collate.mode, collate.decode) == ("photo", "L", 9)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "says"),
+    [
+        (OwnCollateFunction, {"sed": 1}, "OwnCollateFunction: sed is not an argument, write seed"),
+        (OwnCollateFunction, {"sides": 1}, "OwnCollateFunction: sides is not an argument, write side"),
+        (OwnCollateFunction, {"xyz": 1}, "xyz is not an argument, these are: side, seed, render, engine, image, mode"),
+        (SimCLRCollateFunction, {"input_size": 32}, "SimCLRCollateFunction: input_size .*, write size=…"),
+        (SimCLRCollateFunction, {"cj_strength": 0.5}, "cj_strength is not an argument, write strength=…"),
+        (SimCLRCollateFunction, {"cj_sat": 0.5}, "cj_sat .*, write saturation=… in Color or ImageCollateFunction"),
+        (ImageCollateFunction, {"cj_sat": 0.5}, "cj_sat is not an argument, write saturation=…$"),
+        (ImageCollateFunction, {"min_scale": 0.5}, r"write scale=\(min_scale, 1\)$"),
+        (ImageCollateFunction, {"kernel_size": 23}, r"write sigma=… \(the kernel follows it\)$"),
+        (
+            MoCoCollateFunction,
+            {"cj_strength": 1},
+            "cj_strength .* the collate functions that take it call it strength=…",
+        ),
+        (SwaVCollateFunction, {"crop_counts": (2, 6), "crop_sizes": (9, 4)}, "crop_counts .*; crop_sizes .*"),
+    ],
+)
+def test_unknown_options_are_refused_with_the_nearest(
+    make: Callable[..., BaseCollateFunction], options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(TypeError, match=says):
+        make(**options)

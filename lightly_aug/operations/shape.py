@@ -52,7 +52,7 @@ class RandomResizedCrop(Operation):
         size: Output side, or (height, width), in pixels.
         scale: Area of the crop as a share of the image, 0 < low <= high.
         ratio: Aspect ratio width / height of the crop, 0 < low <= high.
-        interpolation: "bilinear" or "bicubic".
+        interpolation: "bilinear" or "bicubic", or torchvision's `InterpolationMode`.
         antialias: Whether to low-pass before shrinking.
 
     Raises:
@@ -74,6 +74,8 @@ class RandomResizedCrop(Operation):
         for name in ("scale", "ratio"):
             check_interval(self, 0, math.inf, open_low=True, **{name: getattr(self, name)})
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        # torchvision's InterpolationMode has these values
+        object.__setattr__(self, "interpolation", getattr(self.interpolation, "value", self.interpolation))
         check_choice(self, ("bilinear", "bicubic"), interpolation=self.interpolation)
 
     def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
@@ -264,7 +266,7 @@ class Resize(Operation):
 
     Args:
         size: Length of the shorter side (the ratio is kept), or (height, width), in pixels.
-        interpolation: "bilinear" or "bicubic".
+        interpolation: "bilinear" or "bicubic", or torchvision's `InterpolationMode`.
         antialias: Whether to low-pass before shrinking.
     """
 
@@ -277,6 +279,8 @@ class Resize(Operation):
     def __post_init__(self) -> None:
         pair = _pair(self, self.size)
         object.__setattr__(self, "size", pair if isinstance(self.size, Sequence) else pair[0])
+        # torchvision's InterpolationMode has these values
+        object.__setattr__(self, "interpolation", getattr(self.interpolation, "value", self.interpolation))
         check_choice(self, ("bilinear", "bicubic"), interpolation=self.interpolation)
 
     def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
