@@ -12,7 +12,6 @@ from lightly_aug import (
     ColorCollateFunction,
     ImageCollateFunction,
     Indexed,
-    MultiViewCollateFunction,
     ShapeCollateFunction,
     TextureCollateFunction,
     __version__,
@@ -90,8 +89,9 @@ def views(
     files = _find_images(folder)
     chosen = files[:: max(1, len(files) // rows)][:rows]
     out.parent.mkdir(parents=True, exist_ok=True)
-    collate = MultiViewCollateFunction(_VIEWS[method](size).views * draws, seed=seed)
-    view_grid(collate, chosen).savefig(out, dpi=110)
+    name = METHODS[method].title if method in METHODS else method
+    title = f"{name}, views of {size} pixels, seed {seed}"
+    view_grid(_VIEWS[method](size, seed=seed), chosen, draws=draws, title=title).savefig(out, dpi=110)
     print(f"{out}: {len(chosen)} images, views of {method} at {size} pixels, seed {seed}")
 
 

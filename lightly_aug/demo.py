@@ -21,7 +21,7 @@ from lightly_aug.methods import METHODS, Task
 from lightly_aug.models import SSLModel, resnet
 from lightly_aug.operations import CenterCrop, Normalize, Resize
 from lightly_aug.optional import extra
-from lightly_aug.photographs import folder_images, photograph_patches
+from lightly_aug.photographs import LabelledImages, folder_images, photograph_patches
 from lightly_aug.plot import embedding, neighbours, view_grid
 from lightly_aug.train import Step, fit, progress
 from lightly_aug.view import View
@@ -42,7 +42,7 @@ def run(
 ) -> dict[str, float]:
     """Train MoCo v2 with a small ResNet, measure it, and draw the result.
 
-    Writes `views.png`, `embedding.png` (without labels `neighbours.png`) and `backbone.safetensors`.
+    Writes `views.png`, `neighbours.png`, with labels `embedding.png`, and `backbone.safetensors`.
 
     Args:
         data: Folder of images, with class folders or without; None for `photograph_patches`.
@@ -74,8 +74,9 @@ def run(
 
     method = METHODS["moco"]
     collate = method.views(size, seed=seed)
-    twice = MultiViewCollateFunction(collate.views * 2, seed=seed)
-    view_grid(twice, [image for image, _ in _spread(images.train, 6)]).savefig(out / "views.png", dpi=110)
+    title = f"{method.title}, views of {size} pixels, seed {seed}"
+    shown = [image for image, _ in _spread(images.train, 6)]
+    view_grid(collate, shown, draws=2, title=title).savefig(out / "views.png", dpi=110)
     workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)  # on a CPU they would compete with the network
     loader = DataLoader(
         Indexed(images.train), batch_size, shuffle=True, drop_last=True, num_workers=workers, collate_fn=collate,
@@ -104,11 +105,9 @@ def run(
     if images.classes:
         measured["kNN accuracy, trained backbone"] = accuracy(model.embed)
 
-    x, y = features(model.embed, test, device)
-    if images.classes and y is not None:
-        embedding(x, y, images.classes).savefig(out / "embedding.png", dpi=110)
-    else:
-        neighbours([image for image, _ in images.test], x).savefig(out / "neighbours.png", dpi=110)
+    embedded = {"untrained": features(untrained, test, device)[0]} if images.classes else {}
+    embedded["trained"] = features(model.embed, test, device)[0]
+    _draw_result(out, method.title, images, embedded, measured)
     save_model(backbone, str(out / "backbone.safetensors"))
     console.print(f"{method.title}, ResNet-10, views of {size} pixels: {epochs} epochs in {seconds:.0f} s on {device}")
     console.print(_table(measured))
@@ -134,6 +133,22 @@ def _train(model: SSLModel, loader: DataLoader[Any], epochs: int, device: str) -
 def _spread(pairs: Sequence[tuple[Any, int]], count: int) -> list[tuple[Any, int]]:
     """Some of the pairs, evenly spaced."""
     return [pairs[i] for i in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
+
+
+def _draw_result(
+    out: Path, method: str, images: LabelledImages, embedded: dict[str, Tensor], measured: dict[str, float]
+) -> None:
+    """Draw the features of the test images, by the state of the backbone that they are of: untrained or trained."""
+    shown = [image for image, _ in images.test]
+    labels = [label for _, label in images.test]
+    names = [images.classes[label] for label in labels] if images.classes else None
+    title = f"{method}: test images and their nearest neighbours" + (", green if of the same class" if names else "")
+    neighbours(shown, embedded["trained"], names=names, title=title).savefig(out / "neighbours.png", dpi=110)
+    if images.classes:
+        titles = [f"{state}, kNN accuracy {measured[f'kNN accuracy, {state} backbone']:.1%}" for state in embedded]
+        title, x = f"{method}: features of test images by t-SNE", list(embedded.values())
+        figure = embedding(x, torch.tensor(labels), images.classes, title=title, titles=titles, images=shown)
+        figure.savefig(out / "embedding.png", dpi=110)
 
 
 def _measure_data_rate(loader: DataLoader[Any], device: str, batches: int = 10) -> float:

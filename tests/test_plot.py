@@ -2,10 +2,16 @@
 
 from typing import Any
 
+import kornia.augmentation as K
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Polygon, Rectangle
+from matplotlib.text import Text
+from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import Tensor
 
 from lightly_aug import (
@@ -25,6 +31,7 @@ from lightly_aug import (
     RandomRotation90,
     RandomSolarize,
     RandomVerticalFlip,
+    Resize,
     Shared,
     SimSiamCollateFunction,
     View,
@@ -39,8 +46,29 @@ def titles(figure: Figure) -> list[str]:
 
 
 def pixels(figure: Figure) -> list[Any]:
-    """Row by row."""
-    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    """Row by row, and in a cell of several views row by row."""
+    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
+
+
+def outlines(axes: Axes) -> list[list[tuple[float, float]]]:
+    """The corners of each outline, in no particular order, in pixels of the image."""
+    shapes = [patch.get_xy() for patch in axes.patches if isinstance(patch, Polygon)]
+    return [sorted({(round(float(x), 3), round(float(y), 3)) for x, y in np.asarray(shape)}) for shape in shapes]
+
+
+def colours(axes: Axes, kind: type[Patch]) -> list[str]:
+    """The colours of the outlines (`Polygon`) or frames (`Rectangle`) in a cell."""
+    return [to_hex(patch.get_edgecolor()) for patch in axes.patches if isinstance(patch, kind)]
+
+
+def boxes(figure: Figure) -> list[Any]:
+    """Left, bottom, right and top of each image on the page, in its order in `pixels`."""
+    figure.draw_without_rendering()
+    return [image.get_window_extent().extents for axes in figure.axes for image in axes.images]
+
+
+def of_sizes(*sides: int) -> MultiViewCollateFunction:
+    return MultiViewCollateFunction([View(RandomResizedCrop(side)) for side in sides], seed=0, engine="reference")
 
 
 def at_angles(*degrees: float) -> Tensor:
@@ -81,12 +109,12 @@ def test_captions_are_what_was_drawn() -> None:
     plain = View(RandomResizedCrop(8, scale=(1, 1), ratio=(1.5, 1.5)), RandomHorizontalFlip(0.0), RandomGrayscale(0.0))
     images = [torch.rand(3, 16, 24), torch.rand(3, 32, 48)]
     collate = MultiViewCollateFunction([view, plain], seed=0)
-    found = [title.replace("\n", ", ") for title in titles(view_grid(collate, images))]
+    found = [title.replace("\n", " ") for title in titles(view_grid(collate, images))]
     for row, size in enumerate(("24 × 16", "48 × 32")):
         original, all_drawn, nothing_drawn = found[3 * row : 3 * row + 3]
         assert original == size
-        assert all_drawn.startswith(f"crop {size}, flip, jitter ")
-        assert "b 1.2" in all_drawn
+        assert all_drawn.startswith(f"crop {size}, flip, ")
+        assert "brightness 1.2" in all_drawn
         assert all_drawn.endswith("gray, blur 1.5, solarize")
         assert nothing_drawn == f"crop {size}"
     assert set(titles(view_grid(collate, images, captions=False))) == {""}
@@ -104,8 +132,16 @@ def test_captions_are_what_was_drawn() -> None:
         (RandomRotation(30), [-12.4], "turn -12°"),
         (RandomJigsawPatch(8, 0), [3, 4, 7], "cell 7"),
         (CenterCrop(8), [], ""),
-        (ColorJitter(1, 1, 1, 0.5), [1, 0.5, 2, 1, -0.25, 0], "jitter b 0.5 c 2 s 1 h -0.25"),
-        (ColorJitter(1, 1, 1, 0.5), [1, 0.5, 2, 1, -0.25, 23], "jitter h -0.25 s 1 c 2 b 0.5"),
+        (
+            ColorJitter(1, 1, 1, 0.5),
+            [1, 0.5, 2, 1, -0.25, 0],
+            "brightness 0.50, contrast 2.00, saturation 1.00, hue -0.25",
+        ),
+        (
+            ColorJitter(1, 1, 1, 0.5),
+            [1, 0.5, 2, 1, -0.25, 23],
+            "hue -0.25, saturation 1.00, contrast 2.00, brightness 0.50",
+        ),
         (ColorJitter(1, 1, 1, 0.5), [0, 1, 1, 1, 0, 23], ""),
         (RandomGrayscale(), [1], "gray"),
         (RandomEqualize(), [1], "equalize"),
@@ -188,19 +224,204 @@ def test_gray_images_are_drawn_in_gray() -> None:
     assert [image.get_clim() for image in drawn] == [(0, 255), (0, 1)]
 
 
+def test_the_outline_of_a_view_is_where_its_matrix_says() -> None:
+    whole = [(-0.5, -0.5), (-0.5, 15.5), (23.5, -0.5), (23.5, 15.5)]
+    middle = [(7.5, 3.5), (7.5, 11.5), (15.5, 3.5), (15.5, 11.5)]  # 8 of the columns 0 to 23 and of the rows 0 to 15
+    views = [
+        View(CenterCrop(8)),
+        View(CenterCrop(8), RandomHorizontalFlip(1.0), RandomRotation90(1.0)),
+        View(Resize((5, 7))),
+        View(Resize((32, 48)), CenterCrop(16), Resize((9, 9))),
+    ]
+    figure = view_grid(MultiViewCollateFunction(views, seed=0, engine="reference"), [torch.rand(3, 16, 24)])
+    image, *cells = figure.axes
+    assert outlines(image) == [middle, middle, whole, middle]
+    assert colours(image, Polygon) == [colour for axes in cells for colour in colours(axes, Rectangle)]
+    assert len(set(colours(image, Polygon))) == 4
+    assert not any(outlines(axes) for axes in cells)
+
+
+def test_outlines_are_of_the_image_in_the_same_row_and_turn_with_the_view() -> None:
+    turn = View(RandomRotation((45, 45), p=1.0), CenterCrop(8))
+    collate = MultiViewCollateFunction([turn], seed=0, engine="reference")
+    figure = view_grid(collate, [torch.rand(3, 16, 16), torch.rand(3, 20, 30)])
+    half = 4 * 2**0.5  # half a diagonal of the square of 8 pixels
+    for axes, (x, y) in zip(figure.axes[::2], ((7.5, 7.5), (14.5, 9.5)), strict=True):
+        corners = [(x - half, y), (x, y - half), (x, y + half), (x + half, y)]
+        np.testing.assert_allclose(np.array(outlines(axes)[0]), corners, atol=2e-3)
+
+
+def test_views_that_share_a_region_share_its_outline_in_dashes() -> None:
+    views = [View(CenterCrop(8)), View(Resize(16)), View(CenterCrop(8), RandomHorizontalFlip(1.0))]
+    figure = view_grid(MultiViewCollateFunction(views, seed=0, engine="reference"), [torch.rand(3, 16, 24)])
+    first, alone, second = (patch for patch in figure.axes[0].patches if isinstance(patch, Polygon))
+    assert alone.get_linestyle() in ("-", "solid")
+    assert np.array_equal(first.get_xy(), second.get_xy())
+    dashes = [patch.get_linestyle() for patch in (first, second)]
+    assert dashes == [(0, (8, 8)), (8, (8, 8))]
+
+
+def test_a_view_without_a_matrix_has_no_outline() -> None:
+    views = [View(Resize((8, 8)), K.RandomAffine(degrees=20.0, p=1.0)), View(CenterCrop(8))]
+    figure = view_grid(MultiViewCollateFunction(views, seed=0, engine="reference"), [torch.rand(3, 16, 24)])
+    image, moved, cut = figure.axes
+    assert len(outlines(image)) == 1
+    assert colours(image, Polygon) == colours(cut, Rectangle)
+    assert colours(moved, Rectangle) == colours(image, Rectangle)  # the plain frame
+
+
+def test_views_are_drawn_at_their_relative_sizes() -> None:
+    figure = view_grid(of_sizes(224, 96), photographs(2, 64))
+    for _, large, small in np.array(boxes(figure)).reshape(2, 3, 4):
+        width, height = large[2:] - large[:2]
+        assert width == pytest.approx(height)
+        np.testing.assert_allclose(small[2:] - small[:2], np.array([width, height]) * 96 / 224, rtol=1e-3)
+        assert large[3] == pytest.approx(small[3])  # their tops
+
+
+def test_many_views_of_one_size_are_a_grid_in_one_cell_row_by_row() -> None:
+    collate = of_sizes(32, *[16] * 9)
+    images = photographs(2, 64)
+    figure = view_grid(collate, images)
+    made = [view.permute(0, 2, 3, 1).numpy() for view in collate(images).to("cpu")]
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 9] * 2
+    shown = pixels(figure)
+    for row in range(2):
+        for i, view in enumerate(made):
+            assert np.array_equal(shown[11 * row + 1 + i], view[row])
+    patches = np.array(boxes(figure)).reshape(2, 11, 4)[:, 2:].reshape(2, 3, 3, 4)
+    assert (patches[:, :, 1:, 0] > patches[:, :, :-1, 2]).all()  # left to right, and they do not touch
+    assert (patches[:, 1:, :, 3] < patches[:, :-1, :, 1]).all()  # top to bottom
+    np.testing.assert_allclose(patches[:, :, :, 0].std(axis=(0, 1)), 0, atol=1e-6)  # in columns
+    width, height = figure.get_size_inches()
+    assert width < 2 * height
+    assert len(outlines(figure.axes[0])) == 10
+    assert colours(figure.axes[0], Polygon)[1:] == colours(figure.axes[2], Rectangle)
+
+
+def test_few_views_have_a_cell_each() -> None:
+    figure = view_grid(of_sizes(*[16] * 7), photographs(1, 64))
+    assert [len(axes.images) for axes in figure.axes] == [1] * 8
+
+
+def test_a_grid_has_a_title_and_heads_above_its_columns() -> None:
+    def written(**options: Any) -> list[str]:
+        figure = view_grid(collate, photographs(2, 32), **options)
+        return [text.get_text() for text in figure.findobj(Text) if text in figure.texts and text.get_text()]
+
+    collate = of_sizes(16, 8)
+    assert written() == ["image", "view 0", "view 1"]
+    assert written(heads=["large", "small"]) == ["image", "large", "small"]
+    assert sorted(written(title="SimCLR, 16 pixels", draws=2)) == sorted(
+        ["SimCLR, 16 pixels", *["image", "view 0", "view 1"] * 2]
+    )
+    collate = of_sizes(16, *[8] * 9)
+    assert written() == ["image", "view 0", "views 1–9"]
+    assert written(heads=list("abcdefghij")) == ["image", "a", "b … j"]
+
+
+def test_draws_are_batches_side_by_side() -> None:
+    collate, images = of_sizes(16, 8), photographs(2, 32)
+    shown = pixels(view_grid(collate, images, draws=2))
+    first, second = (collate(images).to("cpu") for _ in range(2))
+    made = [*first, *second]
+    for row in range(2):
+        for column, view in zip((1, 2, 4, 5), made, strict=True):
+            assert np.array_equal(shown[6 * row + column], view[row].permute(1, 2, 0).numpy())
+
+
+def test_rows_have_one_height_whatever_their_captions() -> None:
+    view = View(RandomResizedCrop(16), ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.5), RandomGaussianBlur(p=0.5))
+    figure = view_grid(MultiViewCollateFunction([view], seed=0, engine="reference"), photographs(5, 32))
+    assert len({title.count("\n") for title in titles(figure)}) > 1
+    tops = np.array(boxes(figure))[1::2, 3]
+    np.testing.assert_allclose(np.diff(tops, n=2), 0, atol=1e-6)
+    # captions stay in their rows and columns
+    texts = [axes.title.get_window_extent() for axes in figure.axes[1::2]]
+    assert all(text.y0 > top for text, top in zip(texts, tops[1:], strict=False))
+    assert all(figure.bbox.x0 < text.x0 and text.x1 < figure.bbox.x1 for text in texts)
+
+
+def test_neighbours_with_names_are_framed_by_class() -> None:
+    images = [np.full((4, 4, 3), i, dtype=np.uint8) for i in range(3)]
+    figure = neighbours(images, at_angles(0, 10, 60), names=["ant", "ant", "bee"], queries=1, title="MoCo")
+    assert titles(figure) == ["ant", "ant\n0.98", "bee\n0.50"]
+    assert figure.get_suptitle() == "MoCo"
+    (same,), (other,) = (colours(axes, Rectangle) for axes in figure.axes[1:])
+    green, red = to_rgb(same), to_rgb(other)
+    assert green[1] > max(green[0], green[2])
+    assert red[0] > max(red[1], red[2])
+
+
 def test_an_embedding_has_a_colour_and_a_name_for_each_label() -> None:
     labels = torch.tensor([0] * 5 + [2] * 3 + [1] * 7)
     figure = embedding(torch.randn(15, 4, generator=torch.Generator().manual_seed(0)), labels, ["ant", "bee", "cat"])
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["ant", "bee", "cat"]
     (axes,) = figure.axes
-    groups = {str(group.get_label()): group for group in axes.collections}
-    assert {name: len(np.asarray(group.get_offsets())) for name, group in groups.items()} == {
-        "ant": 5,
-        "bee": 7,
-        "cat": 3,
-    }
-    assert len({tuple(np.asarray(group.get_facecolor())[0]) for group in groups.values()}) == 3
+    groups = {str(group.get_label()): np.asarray(group.get_offsets()) for group in axes.collections}
+    assert {name: len(group) for name, group in groups.items()} == {"ant": 5, "bee": 7, "cat": 3}
+    assert len({tuple(np.asarray(group.get_facecolor())[0]) for group in axes.collections}) == 3
+    for text in axes.texts:  # at the median
+        np.testing.assert_allclose(text.get_position(), np.median(groups.pop(text.get_text()), axis=0))
+    assert not groups
+
+
+def test_an_embedding_names_many_classes_in_a_legend() -> None:
+    names = [f"class {i}" for i in range(20)]
+    figure = embedding(
+        torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20).repeat(2), names
+    )
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert not axes.texts
+    lab = rgb2lab([to_rgb(np.asarray(group.get_facecolor())[0]) for group in axes.collections] + [(1.0, 1.0, 1.0)])
+    differences = deltaE_ciede2000(lab[:, None], lab[None]) + 100 * np.eye(21)  # type: ignore[no-untyped-call]
+    assert differences.min() > 16
+
+
+def test_more_than_twenty_classes_have_a_colour_each() -> None:
+    labels = torch.arange(25).repeat(2)
+    figure = embedding(
+        torch.randn(50, 4, generator=torch.Generator().manual_seed(0)), labels, list(map(str, range(25)))
+    )
+    assert len({tuple(np.asarray(group.get_facecolor())[0]) for group in figure.axes[0].collections}) == 25
+
+
+def test_embeddings_are_drawn_side_by_side() -> None:
+    before = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(3).repeat(4)
+    after = torch.nn.functional.one_hot(labels, 4) + 0.01 * before
+    names, heads = ["ant", "bee", "cat"], ["untrained, 64 %", "trained, 78 %"]
+    figure = embedding([before, after], labels, names, title="MoCo", titles=heads)
+    assert figure.get_suptitle() == "MoCo"
+    assert titles(figure) == heads
+    assert figure.axes[0].get_position().x1 < figure.axes[1].get_position().x0
+    for axes, features in zip(figure.axes, (before, after), strict=True):
+        (alone,) = embedding(features, labels, names).axes
+        for found, wanted in zip(axes.collections, alone.collections, strict=True):
+            assert np.array_equal(np.asarray(found.get_offsets()), np.asarray(wanted.get_offsets()))
+    with pytest.raises(ValueError, match="titles must be one for each of 2 features, got 1"):
+        embedding([before, after], labels, names, titles=["untrained"])
+
+
+def test_an_embedding_shows_images_at_their_places() -> None:
+    labels = torch.arange(3).repeat(10)
+    features = at_angles(*(120.0 * labels + torch.arange(30)).tolist())
+    images = [np.full((4, 4, 3), i, dtype=np.uint8) for i in range(30)]
+    (axes,) = embedding(features, labels, ["ant", "bee", "cat"], images=images).axes
+    groups = [iter(np.asarray(group.get_offsets())) for group in axes.collections]
+    places = [next(groups[label]) for label in labels.tolist()]
+    assert len(axes.images) >= 3
+    centres = []
+    for image, frame in zip(axes.images, colours(axes, Rectangle), strict=True):
+        number = int(np.asarray(image.get_array())[0, 0, 0])
+        left, right, bottom, top = image.get_extent()
+        centres.append(((left + right) / 2, (bottom + top) / 2))
+        np.testing.assert_allclose(centres[-1], places[number], atol=1e-6)
+        assert frame == to_hex(np.asarray(axes.collections[number % 3].get_facecolor())[0])
+    apart = np.abs(np.array(centres)[:, None] - np.array(centres)).max(2) + 9 * np.eye(len(centres))
+    assert apart.min() > 0.1  # more than the side of an image
 
 
 def test_an_embedding_keeps_groups_apart() -> None:

@@ -103,7 +103,7 @@ class ColorJitter(Operation):
         if not applied:
             return ""
         values = dict(zip(_NEUTRAL, factors, strict=True))
-        return "jitter " + " ".join(f"{part[0]} {values[part]:.2g}" for part in JITTER_ORDERS[int(order)])
+        return ", ".join(f"{part} {values[part]:.2f}" for part in JITTER_ORDERS[int(order)])
 
 
 @dataclass(frozen=True)
