@@ -445,7 +445,7 @@ def test_processes_that_got_the_same_loader_count_each_for_itself(method: str, w
 class Busy(ForkContext):
     """Starts another process before each process that is asked for."""
 
-    def Process(self, *args: Any, **options: Any) -> Any:
+    def Process(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         other = ForkProcess(target=int)
         other.start()
         other.join()
