@@ -4,7 +4,17 @@ import math
 from collections.abc import Sequence
 from numbers import Integral
 
-__all__ = ["check_choice", "check_integer", "check_interval", "check_least", "check_positive", "check_share"]
+from PIL import ImageColor
+
+__all__ = [
+    "check_choice",
+    "check_color",
+    "check_integer",
+    "check_interval",
+    "check_least",
+    "check_positive",
+    "check_share",
+]
 
 
 def check_share(owner: object, **values: float) -> None:
@@ -45,6 +55,22 @@ def check_integer(owner: object, *, least: int | None = None, **values: int) -> 
         if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
             bound = "" if least is None else f" >= {least}"
             raise ValueError(f"{_name(owner)}: {name} must be an integer{bound}, got {value!r}")
+
+
+def check_color(owner: object, **values: str | Sequence[int]) -> None:
+    """Raise ValueError for values that are neither a colour that PIL names nor three integers from 0 to 255.
+
+    Other arguments as in `check_share`.
+    """
+    for name, value in values.items():
+        try:
+            bands = ImageColor.getrgb(value)[:3] if isinstance(value, str) else tuple(value)
+        except (ValueError, TypeError):
+            bands = ()
+        if len(bands) != 3 or not all(isinstance(band, Integral) and 0 <= band <= 255 for band in bands):
+            raise ValueError(
+                f'{_name(owner)}: {name} must be a colour, such as "white", "#ffffff" or (255, 255, 255), got {value!r}'
+            )
 
 
 def check_interval(

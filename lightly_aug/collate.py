@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from lightly_aug.batch import Views
-from lightly_aug.checks import check_choice, check_integer
+from lightly_aug.checks import check_choice, check_color, check_integer
 from lightly_aug.engines import ENGINES, choose, load
 from lightly_aug.epochs import EpochCounter
-from lightly_aug.images import MODES, ImageError, PackedImages, Pixels, pack, to_array
+from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, pack, to_array
 from lightly_aug.operations import Floats
 from lightly_aug.options import Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
@@ -53,6 +53,8 @@ class BaseCollateFunction:
         decode: Shrink PIL images and image files while reading them, by the largest whole factor that leaves the
             shorter side at least this many pixels: batches of large photographs stay small, and JPEG files decode
             faster. Use at least the size of the largest view. None keeps sizes.
+        background: The colour behind transparent pixels of PIL images and image files; None drops transparency. A
+            dataset that converts images itself, as torchvision's `ImageFolder` does, has dropped it already.
 
     Raises:
         TypeError: An argument is of the wrong type, or is none of these.
@@ -69,6 +71,7 @@ class BaseCollateFunction:
         image: str | int | None = None,
         mode: str | None = "RGB",
         decode: int | None = None,
+        background: Background = "white",
         **unknown: Never,
     ) -> None:
         check_options(self, unknown)
@@ -88,6 +91,8 @@ class BaseCollateFunction:
         check_choice(self, (None, *MODES), mode=mode)
         if decode is not None:
             check_integer(self, least=1, decode=decode)
+        if background is not None:
+            check_color(self, background=background)
         if render == "auto":
             render = "late" if torch.accelerator.is_available() else "worker"
         if render == "worker":  # before workers start, so that none of them has to compile
@@ -99,6 +104,7 @@ class BaseCollateFunction:
         self.image = image
         self.mode = mode
         self.decode = decode
+        self.background = background
         self._epochs = EpochCounter()
         self._epoch_was_set = False
         operations = [(i, operation) for i, view in enumerate(views) for operation in view.operations]
@@ -151,7 +157,7 @@ class BaseCollateFunction:
 
     def _read(self, image: Any, name: str) -> Pixels:
         try:
-            array = to_array(image, self.mode, self.decode)
+            array = to_array(image, self.mode, self.decode, self.background)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error
         if self._bounded is not None and array.dtype == np.float32:
@@ -194,6 +200,8 @@ class BaseCollateFunction:
         options = f"seed={self.seed}, render={self.render!r}, engine={self.engine!r}, mode={self.mode!r}"
         if self.decode is not None:
             options += f", decode={self.decode}"
+        if self.background != "white":
+            options += f", background={self.background!r}"
         if self.image is not None:
             options += f", image={self.image!r}"
         lines = [f"{type(self).__name__}({len(self.views)} views, {options})"]

@@ -2,6 +2,8 @@
 
 import io
 import os
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,26 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-__all__ = ["MODES", "SUFFIXES", "ImageError", "PackedImages", "empty", "image_files", "is_image", "pack", "to_array"]
+__all__ = [
+    "MODES",
+    "Background",
+    "ImageError",
+    "PackedImages",
+    "empty",
+    "image_files",
+    "is_image",
+    "pack",
+    "to_array",
+]
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Background = str | tuple[int, int, int] | None
 
 MODES: Final = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV")
 """The PIL modes that images can be converted to."""
 
-SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_NOT_DECODED: Final = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"})
+"""Formats that Pillow knows, but for which it starts another program (Ghostscript) or needs one."""
 
 
 class ImageError(ValueError):
@@ -34,7 +48,10 @@ def is_image(value: object) -> bool:
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the image files in a folder and its subfolders, sorted; hidden files and folders are skipped.
+    """List the image files in a folder and its subfolders, sorted, by the suffixes that Pillow registers.
+
+    Links to folders are followed. Hidden files and folders are skipped; a warning counts other files, and names folders
+    that cannot be read.
 
     Args:
         folder: The folder.
@@ -45,11 +62,43 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise NotADirectoryError(f"no folder {folder}")
-    files = (f for f in root.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    return sorted(f for f in files if not any(part.startswith(".") for part in f.relative_to(root).parts))
+    suffixes = _suffixes()
+    found: list[Path] = []
+    others: Counter[str] = Counter()
+    unread: list[str] = []
+    seen = {root.resolve()}
+    for place, folders, names in os.walk(root, onerror=lambda error: unread.append(str(error)), followlinks=True):
+        here = Path(place)
+        real = {name: (here / name).resolve() for name in folders if not name.startswith(".")}
+        folders[:] = [name for name, path in real.items() if path not in seen]  # a link may lead back
+        seen.update(real.values())
+        for file in (here / name for name in names if not name.startswith(".")):
+            suffix = file.suffix.lower()
+            if suffix in suffixes:
+                found.append(file)
+            else:
+                others[suffix or "without suffix"] += 1
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
+        warnings.warn(f"{folder}: passed over {others.total()} files that are not images: {kinds}", stacklevel=2)
+    if unread:
+        warnings.warn(f"{folder}: passed over what cannot be read: {'; '.join(unread)}", stacklevel=2)
+    return sorted(found, key=lambda file: file.parts)
 
 
-def to_array(image: Any, mode: str | None = "RGB", decode: int | None = None) -> Pixels:
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.ID if name not in _NOT_DECODED]
+
+
+def _suffixes() -> set[str]:
+    formats = set(_formats())
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
+
+
+def to_array(
+    image: Any, mode: str | None = "RGB", decode: int | None = None, background: Background = "white"
+) -> Pixels:
     """Convert an image of any kind to an array of shape (height, width, channels), uint8 or float32.
 
     Args:
@@ -64,6 +113,9 @@ def to_array(image: Any, mode: str | None = "RGB", decode: int | None = None) ->
             channels that they have (palettes become RGB or RGBA, 16-bit and float images become float32).
         decode: Shrink PIL images and files by the largest whole factor that leaves the shorter side at least this
             long, by averaging; JPEG files mostly while they are decoded, which is also faster. None keeps sizes.
+        background: The colour behind transparent pixels of PIL images and files, if `mode` has no alpha channel: a
+            name or "#rrggbb", or red, green and blue from 0 to 255. None drops transparency: what an editor left under
+            it comes up.
 
     Raises:
         ImageError: The image is damaged, empty, or of another type or shape.
@@ -79,13 +131,14 @@ def to_array(image: Any, mode: str | None = "RGB", decode: int | None = None) ->
             )
         return _checked(image, image.dtype, image.shape)
     if isinstance(image, Image.Image):
-        return _from_pil(image, mode, decode)
+        return _from_pil(image, mode, decode, background)
     if isinstance(image, str | os.PathLike | bytes | bytearray):
         try:
-            with Image.open(io.BytesIO(image) if isinstance(image, bytes | bytearray) else image) as opened:
+            file = io.BytesIO(image) if isinstance(image, bytes | bytearray) else image
+            with Image.open(file, formats=_formats()) as opened:
                 if decode is not None:
                     opened.draft(None, (decode, decode))  # has an effect on JPEG files only
-                return _from_pil(opened, mode, decode)
+                return _from_pil(opened, mode, decode, background)
         except ImageError:
             raise
         except UnidentifiedImageError:
@@ -108,7 +161,7 @@ def _checked(array: npt.NDArray[Any], dtype: object, shape: Sequence[int]) -> Pi
     raise ImageError(f"dtype {dtype} has no known range; make it uint8, uint16, or float scaled to [0, 1]")
 
 
-def _from_pil(image: Image.Image, mode: str | None, decode: int | None) -> Pixels:
+def _from_pil(image: Image.Image, mode: str | None, decode: int | None, background: Background) -> Pixels:
     try:
         image.load()
         image = _upright(image)
@@ -116,7 +169,7 @@ def _from_pil(image: Image.Image, mode: str | None, decode: int | None) -> Pixel
             image = Image.fromarray(np.asarray(image, dtype=np.float32) / np.float32(65535))
         if image.mode == "F":
             return _from_deep(np.asarray(_shrunk(image, decode)), mode)
-        array = np.asarray(_shrunk(_converted(image, mode), decode))
+        array = np.asarray(_shrunk(_converted(image, mode, background), decode))
     except ImageError:
         raise
     except Exception as error:
@@ -152,7 +205,7 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _converted(image: Image.Image, mode: str | None) -> Image.Image:
+def _converted(image: Image.Image, mode: str | None, background: Background) -> Image.Image:
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
     elif image.mode in ("La", "RGBa"):
@@ -160,6 +213,9 @@ def _converted(image: Image.Image, mode: str | None) -> Image.Image:
     elif image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         image = ImageCms.applyTransform(image, ImageCms.buildTransform(*profiles, "LAB", "RGB")) or image
+    if background is not None and mode not in (None, "LA", "RGBA") and image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
     if mode is None:
         mode = {"1": "L", "CMYK": "RGB", "HSV": "RGB", "RGBX": "RGB", "YCbCr": "RGB"}.get(image.mode, image.mode)
     return image if image.mode == mode else image.convert(mode)

@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     image: str | int | None
     mode: str | None
     decode: int | None
+    background: str | tuple[int, int, int] | None
 
 
 # Arguments of lightly and pl_bolts, and what to write here instead.

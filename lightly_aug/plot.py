@@ -83,9 +83,10 @@ def view_grid(
         engine=collate.engine,
         mode=collate.mode,
         decode=collate.decode,
+        background=collate.background,
     )
     batches = [shown(list(images)) for _ in range(draws)]
-    originals = [to_array(image, collate.mode, collate.decode) for image in images]
+    originals = [to_array(image, collate.mode, collate.decode, collate.background) for image in images]
     sizes = [(view.shape[3], view.shape[2]) for view in batches[0].to("cpu")]
     cells = _group_views(sizes)
     side, widths = _measure_columns(originals, sizes, cells)

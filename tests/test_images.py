@@ -13,6 +13,7 @@ import torch
 from helpers.cases import examples, noise, seeds, sizes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageCms, ImageOps
 
 from lightly_aug import ColorJitter, ImageError, MultiViewCollateFunction, RandomSolarize, View
@@ -70,7 +71,7 @@ def test_every_mode_is_converted_to_the_mode_asked_for(mode: str, to: str, chann
 @pytest.mark.parametrize("to", ["RGB", "L"])
 def test_plain_modes_are_converted_as_pillow_does(mode: str, to: str) -> None:
     image = of_mode(mode)
-    np.testing.assert_array_equal(to_array(image, to).squeeze(), np.asarray(image.convert(to)).squeeze())
+    np.testing.assert_array_equal(to_array(image, to, None, None).squeeze(), np.asarray(image.convert(to)).squeeze())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,9 @@ def test_lab_is_converted_through_its_profile() -> None:
 def test_premultiplied_alpha_is_divided_out() -> None:
     rgba = Image.new("RGBA", (2, 2), (200, 100, 50, 128))
     np.testing.assert_allclose(to_array(rgba.convert("RGBa"), None), np.asarray(rgba), atol=2)
-    np.testing.assert_allclose(to_array(rgba.convert("RGBa"), "RGB"), np.asarray(rgba)[..., :3], atol=2)
+    np.testing.assert_allclose(
+        to_array(rgba.convert("RGBa"), "RGB", background=None), np.asarray(rgba)[..., :3], atol=2
+    )
 
 
 @pytest.mark.parametrize("transparency", [0, bytes([0, 128, 255, 255])])
@@ -123,8 +126,58 @@ def test_a_transparent_palette_becomes_rgba_or_the_colours_asked_for(transparenc
     reopened = Image.open(io.BytesIO(file))
     assert reopened.mode == "P"
     np.testing.assert_array_equal(to_array(file, None), np.asarray(reopened.convert("RGBA")))
-    np.testing.assert_array_equal(to_array(file, "RGB")[0], np.arange(10, 130, 10).reshape(4, 3))
+    np.testing.assert_array_equal(to_array(file, "RGB", background=None)[0], np.arange(10, 130, 10).reshape(4, 3))
     np.testing.assert_array_equal(to_array(encoded(palette), None)[0], np.arange(10, 130, 10).reshape(4, 3))
+
+
+# --- transparency -----------------------------------------------------------------------------------------------
+
+
+def over(image: Image.Image, background: tuple[int, int, int]) -> npt.NDArray[np.float64]:
+    """What is seen of an image in front of a background."""
+    rgba = np.asarray(image.convert("RGBA"), dtype=np.float64)
+    alpha = rgba[..., 3:] / 255
+    seen: npt.NDArray[np.float64] = alpha * rgba[..., :3] + (1 - alpha) * background
+    return seen
+
+
+@given(
+    pixels=arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(4))),
+    mode=st.sampled_from(["RGBA", "LA", "PA"]),
+    background=st.tuples(*[st.integers(0, 255)] * 3),
+    encode=st.booleans(),
+)
+def test_transparent_pixels_show_the_background(
+    pixels: Any, mode: str, background: tuple[int, int, int], encode: bool
+) -> None:
+    image = Image.fromarray(pixels)
+    if mode == "LA":
+        image = image.convert("LA")
+    elif mode == "PA":
+        image = image.convert("RGB").convert("P").convert("PA")
+        image.putalpha(Image.fromarray(pixels).getchannel("A"))
+    source = encoded(image) if encode and mode != "PA" else image
+    np.testing.assert_allclose(to_array(source, "RGB", background=background), over(image, background), atol=1.01)
+    if background == (255, 255, 255):
+        np.testing.assert_array_equal(to_array(source), to_array(source, "RGB", background=background))
+    kept = to_array(source, "RGBA", background=background)
+    np.testing.assert_array_equal(kept, np.asarray(image.convert("RGBA")))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_a_transparent_colour_shows_the_background(mode: str) -> None:
+    image = Image.new(mode, (3, 2), 0)
+    image.putpixel((1, 1), (9, 99, 199) if mode == "RGB" else 99)
+    file = encoded(image, transparency=(0, 0, 0) if mode == "RGB" else 0)
+    seen = to_array(file, background="#ff8000")
+    wanted = np.full((2, 3, 3), (255, 128, 0))
+    wanted[1, 1] = np.asarray(image.convert("RGB"))[1, 1]
+    np.testing.assert_array_equal(seen, wanted)
+
+
+def test_what_lies_under_transparency_does_not_bleed_into_shrunken_images() -> None:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert to_array(image, "RGB", 2).min() == 255
 
 
 # --- shrinking while reading ------------------------------------------------------------------------------------
@@ -216,14 +269,42 @@ def test_the_first_frame_of_many_is_taken() -> None:
     assert np.unique(to_array(file)[..., 0]).tolist() == [10]
 
 
+def fill(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def found(folder: Path) -> list[str]:
+    return [str(file.relative_to(folder)) for file in image_files(folder)]
+
+
 def test_image_files_are_found_sorted_without_hidden_ones(tmp_path: Path) -> None:
-    for name in ("b.jpg", "a/x.PNG", "a/.hidden.png", ".cache/y.png", "a/notes.txt", "c.tiff"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+    fill(tmp_path, "b.jpg", "a/x.PNG", "a/.hidden.png", ".cache/y.png", "c.tiff", "a-b/z.jfif", "a/.notes.txt")
     (tmp_path / "folder.png").mkdir()
-    assert [str(f.relative_to(tmp_path)) for f in image_files(tmp_path)] == ["a/x.PNG", "b.jpg", "c.tiff"]
+    assert found(tmp_path) == ["a/x.PNG", "a-b/z.jfif", "b.jpg", "c.tiff"]
     with pytest.raises(NotADirectoryError, match="nowhere"):
         image_files(tmp_path / "nowhere")
+
+
+def test_files_that_are_passed_over_are_counted(tmp_path: Path) -> None:
+    fill(tmp_path, "b.jpg", "a/x.svg", "y.SVG", "a/notes.txt", "LICENSE", "page.eps")
+    wanted = "passed over 5 files that are not images: 2 .svg, 1 .*, 1 .*, 1 .*"
+    with pytest.warns(UserWarning, match=wanted) as caught:
+        assert found(tmp_path) == ["b.jpg"]
+    assert "without suffix" in str(caught[0].message)
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    fill(tmp_path, "photos/a/x.jpg", "elsewhere/y.jpg")
+    (tmp_path / "photos/b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/a/back").symlink_to(tmp_path / "photos")
+    assert found(tmp_path / "photos") == ["a/x.jpg", "b/y.jpg"]
+
+
+def test_a_file_that_pillow_would_hand_to_another_program_is_refused() -> None:
+    with pytest.raises(ImageError, match="not an image in a format that Pillow reads"):
+        to_array(encoded(Image.new("RGB", (3, 2)), "EPS"))
 
 
 WHOLE = encoded(Image.fromarray(noise(40, 30)), "JPEG")
