@@ -4,7 +4,9 @@ import inspect
 import io
 import pickle
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 import torchvision
 from helpers.methods import METHODS, Batch, Method, batches, make_optimiser, tiny, train
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from lightly_aug.loss import info_nce, nt_xent
 from lightly_aug.models import MoCo, MomentumEncoder, SimCLR, feature_width, mlp, resnet
@@ -310,6 +313,21 @@ class TestMomentumEncoder:
         encoder = MomentumEncoder(tiny())
         assert not any(p.requires_grad for p in encoder.parameters())
         assert not encoder(torch.rand(2, 3, 8, 8, requires_grad=True)).requires_grad
+
+    @pytest.mark.parametrize(
+        "wrap",
+        [partial(torch.compile, backend="eager"), checkpoint_wrapper, partial(nn.DataParallel, device_ids=[])],
+        ids=["compile", "checkpoint", "parallel"],
+    )
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_network_that_was_wrapped_since_is_followed(self, wrap: Any, whole: bool) -> None:
+        network = nn.Sequential(tiny(), nn.Conv2d(8, 4, 1))
+        encoder, plain = MomentumEncoder(network), deepcopy(network)
+        for parameter in network.parameters():
+            parameter.data.add_(1)
+        encoder.update(wrap(network) if whole else nn.Sequential(wrap(network[0]), network[1]), 0.5)
+        for own, before in zip(encoder.network.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(own.data, before.data + 0.5)
 
     def test_errors(self) -> None:
         encoder = MomentumEncoder(tiny())

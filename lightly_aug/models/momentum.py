@@ -26,6 +26,16 @@ def cosine(start: float, end: float, progress: float) -> float:
     return end - (end - start) * (1 + math.cos(math.pi * progress)) / 2
 
 
+_WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module", "module"})
+"""Names under which `torch.compile`, checkpoint wrappers, FSDP and DDP keep the module that they wrap."""
+
+
+def _parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters by the names that they have without wrappers."""
+    named = network.named_parameters()
+    return {".".join(part for part in name.split(".") if part not in _WRAPPERS): p for name, p in named}
+
+
 class MomentumEncoder(nn.Module):
     """A copy of a network that tracks its parameters as an exponential moving average and receives no gradient.
 
@@ -50,19 +60,20 @@ class MomentumEncoder(nn.Module):
         """Average every parameter, including biases and norms: `θ' <- momentum * θ' + (1 - momentum) * θ`.
 
         Args:
-            network: The network to track, with the same parameters by name and shape.
+            network: The network to track, with the same parameters by name and shape. It may have been compiled or
+                wrapped since it was copied, or parts of it.
             momentum: Momentum, from 0 (copy the parameters) to 1 (keep the old ones).
 
         Raises:
             ValueError: The parameters differ in name or shape, or `momentum` is out of range.
         """
         check_share(self, momentum=momentum)
-        own, online = dict(self.network.named_parameters()), dict(network.named_parameters())
+        own, online = _parameters(self.network), _parameters(network)
         shapes, expected = ({name: tuple(p.shape) for name, p in ps.items()} for ps in (online, own))
         if shapes != expected:
             differing = sorted(name for name, _ in shapes.items() ^ expected.items())
             raise ValueError(
                 "MomentumEncoder: network must have the parameters of the network that was copied, "
-                f"got others in {differing[:4]}"
+                f"got others in {differing[:4]}: change the network before the model copies it"
             )
         torch._foreach_lerp_(list(own.values()), [online[name] for name in own], 1 - momentum)
