@@ -1,7 +1,7 @@
 """The batch that travels from the workers to the device, and where to find things in it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, Never, overload
 
 import torch
 from torch import Tensor
@@ -78,6 +78,21 @@ class Views:
             raise ValueError(f"views are floating, got dtype={dtype}")
         target = self.device if device is None else torch.device(device)
         return RenderedViews(self._render(range(len(self)), Output(target, dtype, memory_format, non_blocking)), self)
+
+    def cuda(self, device: torch.device | str | int | None = None, non_blocking: bool = True) -> "RenderedViews":
+        """Render on a CUDA device, as `to` does.
+
+        Args:
+            device: The device, or its number; by default the current CUDA device.
+            non_blocking: As in `to`.
+        """
+        return self.to("cuda" if device is None else device, non_blocking=non_blocking)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Never:
+        # torch calls this in place of any function of its own that gets a Views, such as torch.cat
+        name = getattr(function, "__name__", str(function))
+        raise TypeError(f"{name} wants tensors, got a Views: render it first, with views.to(device)")
 
     def _render(self, which: Sequence[int], output: Output) -> list[Tensor]:
         if self.rendered is None:

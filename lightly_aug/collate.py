@@ -34,7 +34,8 @@ class BaseCollateFunction:
 
     Pass an instance to a `DataLoader` as `collate_fn`. Samples may be bare images, tuples `(image, …)` of any length,
     mappings, named tuples or dataclass instances; everything but the image goes through
-    `torch.utils.data.default_collate`. For the kinds of images see `lightly_aug.images.to_array`.
+    `torch.utils.data.default_collate`. For the kinds of images see `lightly_aug.images.to_array`; a
+    dict of "bytes" and "path", which Hugging Face's `Image(decode=False)` makes, is an image, too.
 
     Draws depend on the seed, the epoch, the image and the view, and on nothing else. An image is identified by its
     place in the epoch (batch and place in the batch) or, if the dataset is `Indexed`, by its index: then its views are
@@ -47,8 +48,9 @@ class BaseCollateFunction:
         render: "late" renders in `Views.to`, on the device it names; "worker" renders in the worker, on the CPU; "auto"
             is "late" if this machine has an accelerator now, else "worker".
         engine: The engine to render with, see `lightly_aug.engines`.
-        image: The place of the image in a sample: a key, field name or number. By default "image" in a mapping, the
-            field `image`, else the first, of a named tuple or dataclass, the first member of a tuple or list.
+        image: The place of the image in a sample: a key, field name or number. By default, "image" or else the only one
+            of "img", "jpg", "jpeg", "png" and "webp" in a mapping; the field `image`, else the first, of a named tuple
+            or dataclass; the first member of a tuple or list.
         mode: The PIL mode to convert PIL images and image files to; None keeps the channels they have.
         decode: Shrink PIL images and image files while reading them, by the largest whole factor that leaves the
             shorter side at least this many pixels: batches of large photographs stay small, and JPEG files decode
@@ -133,6 +135,7 @@ class BaseCollateFunction:
             tuples and lists as tuples, bare images as a `Views`.
 
         Raises:
+            TypeError: `samples` is one image in place of a list.
             ImageError: An image is damaged or does not suit the views; the message names the sample.
             ValueError: The samples cannot be made into one batch.
         """

@@ -1,7 +1,10 @@
 """The commands `views`, `train`, `demo` and `bench` of `lightly-aug`."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Final, Literal
 
 import torch
@@ -12,6 +15,7 @@ from lightly_aug import (
     ColorCollateFunction,
     ImageCollateFunction,
     Indexed,
+    Normalize,
     ShapeCollateFunction,
     TextureCollateFunction,
     __version__,
@@ -85,7 +89,7 @@ def views(
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("views.png"),
 ) -> None:
     """Draw images and their views, with the drawn numbers as captions."""
-    check_choice("lightly-aug views", list(_VIEWS), **{"--method": method})
+    _check_method("views", _VIEWS, method)
     files = _find_images(folder)
     chosen = files[:: max(1, len(files) // rows)][:rows]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -111,9 +115,12 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, mps …; by default an accelerator if there is one.")] = "",
     seed: Seed = 0,
     out: OutFolder = Path("runs/train"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the backbone of an earlier run in the folder --out.")
+    ] = False,
 ) -> None:
     """Train a backbone on a folder of images, without labels, and save its weights as safetensors."""
-    check_choice("lightly-aug train", list(METHODS), **{"--method": method})
+    _check_method("train", METHODS, method)
     chosen = METHODS[method]
     if chosen.labels:
         raise ValueError(
@@ -121,9 +128,10 @@ def train(
             f"docs/methods.md shows how to train {chosen.title} in Python"
         )
     files = _find_images(folder)
-    torch.manual_seed(seed)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     target = _find_device(device or str(accelerator or "cpu"))
+    file = _prepare_file(out, overwrite=overwrite)
+    torch.manual_seed(seed)
     stem: Literal["cifar", "imagenet"] = "cifar" if size <= 32 else "imagenet"
     network = resnet(backbone, stem=stem, norm=chosen.norm)
     # render="auto" would render late on any machine with an accelerator, even if --device is cpu
@@ -136,11 +144,23 @@ def train(
     model = (chosen.paper if paper else chosen.small)(network, Task(size, len(files), batch))
     with progress(f"{chosen.title} on {len(files)} images") as on_step:
         fit(model, loader, epochs=epochs, lr=lr, device=target, on_step=on_step)
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / "backbone.safetensors"
-    save_model(network, str(file))
+    normalize = _find_normalize(collate)
+    metadata = {
+        "method": method,
+        "arch": backbone,
+        "stem": stem,
+        "norm": chosen.norm,
+        "size": str(size),
+        "normalize": json.dumps({"mean": normalize.mean, "std": normalize.std}) if normalize else "none",
+        "epochs": str(epochs),
+        "lightly_aug": __version__,
+        "torch": str(torch.__version__),
+    }
+    save_model(network, str(file), metadata=metadata)
     print(f"{file}: {backbone}, trained with {chosen.title} for {epochs} epoch{'s' * (epochs > 1)} on {target}")
     print(f"It loads into resnet({backbone!r}, stem={stem!r}, norm={chosen.norm!r}).")
+    scale = f"normalised by mean {normalize.mean} and std {normalize.std}" if normalize else "not normalised"
+    print(f"It expects inputs in [0, 1], {scale}.")
 
 
 @app.command(epilog="Example: `lightly-aug demo --data photos --out runs/photos`")
@@ -166,9 +186,18 @@ def bench(
     out: Annotated[Path, typer.Option(help="File to write, without suffix: .md and .json.")] = Path("runs/bench"),
 ) -> None:
     """Measure images a second on one core of this machine, with every library that is installed."""
-    check_choice("lightly-aug bench", list(WORKLOADS), **{"--method": method})
+    _check_method("bench", WORKLOADS, method)
     Console().print(Markdown(run_bench(out, method=method, batch=batch, rounds=rounds, seconds=seconds)))
     print(f"{out.with_suffix('.md')}, {out.with_suffix('.json')}")
+
+
+def _check_method(command: str, allowed: Iterable[str], method: str) -> None:
+    names = list(allowed)
+    try:
+        check_choice(f"lightly-aug {command}", names, **{"--method": method})
+    except ValueError as error:
+        nearest = get_close_matches(method.lower(), names, n=1)
+        raise ValueError(f"{error}; did you mean {nearest[0]!r}?" if nearest else str(error)) from None
 
 
 def _find_images(folder: Path) -> list[Path]:
@@ -185,3 +214,29 @@ def _find_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"lightly-aug: --device must be a device of this machine, got {name!r}: {reason}") from None
     return torch.device(name)
+
+
+def _prepare_file(out: Path, *, overwrite: bool) -> Path:
+    """Make the folder of the backbone, and write to it before training, so that no training is lost."""
+    file = out / "backbone.safetensors"
+    if file.exists() and not overwrite:
+        raise ValueError(
+            f"lightly-aug train: --out must be a folder without {file.name}, got {out}: "
+            "choose another --out, or replace the file with --overwrite"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
+        if file.exists():
+            file.open("r+b").close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(
+            f"lightly-aug train: --out must be a folder where {file.name} can be written, got {out}: {reason}"
+        ) from None
+    return file
+
+
+def _find_normalize(collate: BaseCollateFunction) -> Normalize | None:
+    """Return the normalisation of the views, which is the same in all views of a method; None if there is none."""
+    return next((operation for operation in collate.views[0].operations if isinstance(operation, Normalize)), None)

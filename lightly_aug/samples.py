@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from lightly_aug.philox import U64
 __all__ = ["Taken", "batch_members", "map_members", "take_images"]
 
 Key = str | int | None
+# the usual keys of an image in a mapping: the first two in Hugging Face Datasets, the others in WebDataset
+KEYS = ("image", "img", "jpg", "jpeg", "png", "webp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +46,20 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
 
     Args:
         samples: Images; or tuples, lists, mappings, named tuples or dataclass instances that hold an image each. All
-            are of one kind.
-        key: The place of the image in a sample; by default "image" in a mapping, the field `image`, else the first
-            field, in a named tuple or dataclass, and 0 in a tuple or list.
+            are of one kind. A mapping of "bytes" and "path", as made by `Image(decode=False)` of Hugging Face
+            Datasets, is an image too: its bytes or, if they are None, the file at its path.
+        key: The place of the image in a sample. By default, "image" or else the only one of "img", "jpg", "jpeg",
+            "png" and "webp" in a mapping; the field `image`, else the first field, in a named tuple or dataclass; and 0 in a
+            tuple or list.
 
     Raises:
-        ValueError: There are no samples, one has no image at that place, or one is of another kind than the first.
+        TypeError: The samples are one image.
+        ValueError: There are no samples, one has no image at that place, a mapping has several places for it, or one
+            is of another kind than the first.
     """
+    if _is_one_image(samples):
+        shape = f" of shape {tuple(samples.shape)}" if isinstance(samples, torch.Tensor | np.ndarray) else ""
+        raise TypeError(f"collate wants a list of samples, got one image{shape}: write collate([image])")
     if len(samples) == 0:
         raise ValueError("a batch needs at least one sample, got none")
     index, epoch = None, None
@@ -59,18 +69,44 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
             epoch = np.array([sample.epoch for sample in samples], dtype=np.uint64)
         samples = [sample.sample for sample in samples]
     names = [f"sample {i}" if index is None else f"sample {i} (index {index[i]})" for i in range(len(samples))]
-    images, rebuild = (list(samples), _identity) if is_image(samples[0]) else _take_from_members(samples, key, names)
-    for i, image in enumerate(images):
+    bare = is_image(samples[0]) or (key is None and _is_undecoded(samples[0]))
+    images, rebuild = (list(samples), _identity) if bare else _take_from_members(samples, key, names)
+    for i, member in enumerate(images):
+        if path := _path_of(member):
+            names[i] += f", {path}"
+        image = images[i] = _take_undecoded(member, names[i]) if _is_undecoded(member) else member
         if not is_image(image):
             place = "" if key is None else f" at {key!r}"
             raise ValueError(
                 f"{names[i]} has a {type(image).__name__}{place} where an image is wanted; image= names its place"
             )
-        if isinstance(image, str) or hasattr(image, "__fspath__"):
-            names[i] += f", {image}"
-        elif getattr(image, "filename", ""):
-            names[i] += f", {image.filename}"
     return Taken(images, names, index, epoch, rebuild)
+
+
+def _is_one_image(samples: Any) -> bool:
+    if isinstance(samples, torch.Tensor | np.ndarray):
+        return samples.ndim in (2, 3)  # with more dimensions, its rows are images
+    return is_image(samples) or _is_undecoded(samples)
+
+
+def _is_undecoded(value: Any) -> bool:
+    """Whether this is an image of Hugging Face Datasets with `Image(decode=False)`."""
+    return isinstance(value, Mapping) and set(value) == {"bytes", "path"}
+
+
+def _take_undecoded(image: Mapping[str, Any], name: str) -> Any:
+    """Return the bytes of an undecoded image, or its path if they are None."""
+    source = image["path"] if image["bytes"] is None else image["bytes"]
+    if source is None:
+        raise ValueError(f"{name} has an image whose bytes and path are both None; one of them is needed")
+    return source
+
+
+def _path_of(image: Any) -> Any:
+    """Return the path of the file that an image is from, if it is known."""
+    if _is_undecoded(image):
+        return image["path"]
+    return image if isinstance(image, str | PathLike) else getattr(image, "filename", None)
 
 
 def _identity(views: Any) -> Any:
@@ -96,7 +132,10 @@ def _take_from_members(samples: Sequence[Any], key: Key, names: list[str]) -> tu
         )
     rows = [batch_members(sample) if _is_same_kind(sample, first) else {} for sample in samples]
     if key is None:
-        key = "image" if isinstance(first, Mapping) or "image" in rows[0] else next(iter(rows[0]), 0)
+        if isinstance(first, Mapping):
+            key = _find_key(rows[0], names[0])
+        else:
+            key = "image" if "image" in rows[0] else next(iter(rows[0]), 0)
     for row, name, sample in zip(rows, names, samples, strict=True):
         if row.keys() != rows[0].keys():
             raise ValueError(
@@ -109,6 +148,14 @@ def _take_from_members(samples: Sequence[Any], key: Key, names: list[str]) -> tu
         return make({k: views if k == key else _collate(k, [row[k] for row in rows]) for k in rows[0]})
 
     return [row[key] for row in rows], rebuild
+
+
+def _find_key(row: dict[Any, Any], name: str) -> str:
+    """Return the place of the image in a mapping; "image" if there is none, which an error names later."""
+    found = [key for key in KEYS if key in row]
+    if len(found) > 1 and "image" not in row:
+        raise ValueError(f"{name} may have its image at {' or '.join(map(repr, found))}; image= names its place")
+    return found[0] if found else KEYS[0]
 
 
 def _is_same_kind(sample: Any, first: Any) -> bool:

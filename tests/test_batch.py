@@ -1,8 +1,11 @@
 """Where views and labels are in a batch."""
 
+import copy
 import pickle
 from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 from helpers.methods import tiny
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from lightly_aug import Indexed, MultiViewCollateFunction, PIRLCollateFunction, Shape, View, Views
 from lightly_aug.batch import RenderedViews, labels_of, views_of
@@ -133,6 +136,79 @@ def test_views_of_rendered_views() -> None:
     rendered = collated().to("cpu")
     assert views_of((rendered, LABELS)) is rendered
     assert labels_of((rendered, LABELS)) is LABELS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "device", "non_blocking"),
+    [
+        ((), "cuda", True),
+        ((None, False), "cuda", False),
+        ((1,), "cuda:1", True),
+        (("cuda:1", False), "cuda:1", False),
+        ((torch.device("cuda", 2),), "cuda:2", True),
+    ],
+)
+def test_cuda_is_to_cuda(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[Any, ...], device: str, non_blocking: bool
+) -> None:
+    calls = []
+    monkeypatch.setattr(Views, "to", lambda self, device, **options: calls.append((torch.device(device), options)))
+    collated().cuda(*arguments)
+    assert calls == [(torch.device(device), {"non_blocking": non_blocking})]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_renders_on_the_gpu() -> None:
+    for views in (collated().cuda(), collated().cuda(0), collated(render="worker").cuda(non_blocking=False)):
+        assert [view.device.type for view in views] == ["cuda"] * 2
+        assert all(torch.equal(one, other) for one, other in zip(views, collated().to("cuda"), strict=True))
+
+
+@pytest.mark.parametrize("render", ["late", "worker"])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("cat", torch.cat),
+        ("cat", lambda views: torch.cat([views, views], dim=1)),
+        ("stack", torch.stack),
+        ("relu", torch.nn.functional.relu),
+        ("conv2d", partial(torch.nn.functional.conv2d, weight=torch.zeros(4, 3, 1, 1))),
+    ],
+)
+def test_functions_of_torch_want_rendered_views(
+    name: str, call: Callable[[Any], Any], render: Literal["late", "worker"]
+) -> None:
+    views = collated(render=render)
+    with pytest.raises(TypeError, match=rf"^{name} wants tensors, got a Views: render it first, with views.to\(device"):
+        call(views)
+    assert torch.equal(torch.cat([x.flatten() for x in views.to("cpu")]), torch.cat([x.flatten() for x in views]))
+
+
+def test_views_travel_from_workers_to_a_device() -> None:
+    """What trainers and loaders do with a batch must not count as a function of torch on it."""
+    lightning = pytest.importorskip("lightning")
+    accelerate = pytest.importorskip("accelerate")
+    function = MultiViewCollateFunction([View(Shape(4)), View(Shape(6))], seed=0, render="late")
+    samples = [(image, int(label)) for image, label in zip(IMAGES, LABELS, strict=True)]
+    alone, worked = (
+        next(iter(DataLoader(Indexed(samples), 4, collate_fn=copy.deepcopy(function), num_workers=workers)))
+        for workers in (0, 1)
+    )
+    expected = alone[0].to("cpu")
+    moved = [
+        worked[0].to("cpu"),
+        pickle.loads(pickle.dumps(alone[0])).to("cpu"),
+        copy.deepcopy(alone[0]).to("cpu"),
+        lightning.fabric.utilities.move_data_to_device(worked, torch.device("cpu"))[0],
+        accelerate.utils.send_to_device(worked, torch.device("cpu"))[0],
+    ]
+    for views in moved:
+        assert all(torch.equal(one, other) for one, other in zip(views, expected, strict=True))
+    nested = default_collate([{"views": [view.sum() for view in expected]}] * 2)
+    assert nested["views"][0].shape == (2,)
+    with pytest.raises(TypeError, match="default_collate"):
+        default_collate([alone[0]])
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")

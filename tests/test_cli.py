@@ -1,17 +1,20 @@
 """The command line: every command in process, and two in a process of their own."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from helpers.photos import write_photos
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_model
 
 import lightly_aug
+from lightly_aug import Normalize
 from lightly_aug.cli import main
 from lightly_aug.demo import run
 from lightly_aug.methods import METHODS
@@ -43,8 +46,19 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(capsys)
 
 
-def run_process(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    words = [sys.executable, "-W", "error", "-m", "lightly_aug.cli", *map(str, arguments)]
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replaces `fit`; holds the models that it would have trained."""
+    models: list[Any] = []
+    monkeypatch.setattr("lightly_aug.commands.fit", lambda model, *_, **__: models.append(model))
+    return models
+
+
+QUICK = ["--backbone", "resnet10", "--workers", 0, "--device", "cpu"]
+
+
+def run_process(*arguments: object, module: str = "lightly_aug.cli") -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, "-W", "error", "-m", module, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
@@ -119,15 +133,123 @@ def test_train_with_methods_that_need_something_special(
 
 
 def test_train_takes_the_heads_of_the_paper_on_request(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, no_training: list[Any]
 ) -> None:
     write_photos(tmp_path / "photos", classes=1, count=4)
-    models: list[lightly_aug.models.MoCo] = []
-    monkeypatch.setattr("lightly_aug.commands.fit", lambda model, *_, **__: models.append(model))
-    words = ["--backbone", "resnet10", "--size", 32, "--workers", 0, "--device", "cpu", "--out", tmp_path / "out"]
-    for options in ([], ["--paper"]):
+    words = [*QUICK, "--size", 32, "--out", tmp_path / "out"]
+    for options in ([], ["--paper", "--overwrite"]):
         assert command("train", tmp_path / "photos", *words, *options).code == 0
-    assert [(len(model.queue), model.momentum) for model in models] == [(4, 0.99), (65536, 0.999)]
+    assert [(len(model.queue), model.momentum) for model in no_training] == [(4, 0.99), (65536, 0.999)]
+
+
+def test_train_overwrites_a_backbone_only_on_request(command: Command, tmp_path: Path, no_training: list[Any]) -> None:
+    write_photos(tmp_path / "photos", classes=1, count=4)
+    out = tmp_path / "new" / "out"
+    file = out / "backbone.safetensors"
+    words = ["train", tmp_path / "photos", *QUICK, "--size", 32, "--out", out]
+    assert command(*words).code == 0
+    assert list(out.iterdir()) == [file]
+    first = file.read_bytes()
+    done = command(*words, "--seed", 1)
+    assert done.code == 2
+    assert f"got {out}: choose another --out, or replace the file with --overwrite" in done.err
+    assert file.read_bytes() == first
+    assert len(no_training) == 1
+    assert command(*words, "--seed", 1, "--overwrite").code == 0
+    assert file.read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("file", "File exists"),
+        ("file/out", "Not a directory"),
+        ("folder", "Is a directory"),
+        pytest.param("/proc", "", marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")),
+    ],
+)
+def test_train_checks_out_before_it_builds_the_model(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, reason: str
+) -> None:
+    write_photos(tmp_path / "photos", classes=1, count=4)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "backbone.safetensors").mkdir(parents=True)
+    built: list[object] = []
+    monkeypatch.setattr("lightly_aug.commands.resnet", lambda *names, **_: built.append(names))
+    out = tmp_path / place  # `/proc` is absolute and replaces `tmp_path`
+    done = command("train", tmp_path / "photos", *QUICK, "--size", 32, "--overwrite", "--out", out)
+    assert done.code == 2
+    assert done.err.startswith("Error: lightly-aug train: --out must be a folder where backbone.safetensors can be ")
+    assert f"got {out}: {reason}" in done.err
+    assert not built
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "stem", "norm", "normalize"),
+    [
+        ("simclr", 40, "imagenet", "batch", None),
+        ("simclr", 32, "cifar", "batch", Normalize()),
+        ("cpc", 32, "cifar", "layer", Normalize()),
+    ],
+)
+def test_train_says_how_the_backbone_was_trained(
+    command: Command,
+    tmp_path: Path,
+    no_training: list[Any],
+    method: str,
+    size: int,
+    stem: str,
+    norm: str,
+    normalize: Normalize | None,
+) -> None:
+    write_photos(tmp_path / "photos", classes=1, count=4)
+    words = ["--method", method, "--size", size, "--epochs", 3, "--out", tmp_path]
+    done = command("train", tmp_path / "photos", *QUICK, *words)
+    assert done.code == 0, done.err
+    with safe_open(tmp_path / "backbone.safetensors", "pt") as file:
+        metadata = file.metadata()
+    found = metadata.pop("normalize")
+    assert (None if found == "none" else Normalize(**json.loads(found))) == normalize
+    assert metadata == {
+        "method": method,
+        "arch": "resnet10",
+        "stem": stem,
+        "norm": norm,
+        "size": str(size),
+        "epochs": "3",
+        "lightly_aug": lightly_aug.__version__,
+        "torch": torch.__version__,
+    }
+    scale = f"normalised by mean {normalize.mean} and std {normalize.std}" if normalize else "not normalised"
+    assert done.out.splitlines()[-1] == f"It expects inputs in [0, 1], {scale}."
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [32, 96])
+def test_all_views_of_a_method_have_one_normalisation(method: str, size: int) -> None:
+    views = METHODS[method].views(size).views
+    assert len({tuple(step for step in view.operations if isinstance(step, Normalize)) for view in views}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (["train", "{photos}", "--method", "simclrr"], "simclr"),
+        (["views", "{photos}", "--method", "MoCo"], "moco"),
+        (["bench", "--method", "swaf"], "swav"),
+        (["train", "{photos}", "--method", "xyz"], None),
+    ],
+)
+def test_an_unknown_method_names_the_nearest(
+    command: Command, tmp_path: Path, words: list[str], nearest: str | None
+) -> None:
+    end = f"got {words[-1]!r}" + (f"; did you mean {nearest!r}?" if nearest else "")
+    assert command(*fill_in(words, tmp_path)).err.endswith(end + "\n")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = run_process("--version", module="lightly_aug")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, lightly_aug.__version__, "")
 
 
 ERRORS: dict[str, tuple[list[str], str]] = {
@@ -142,10 +264,10 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "unknown workload": (["bench", "--method", "moco"], "--method must be one of 'simclr', 'dino', 'swav', got 'moco'"),
     "damaged image": (["views", "{broken}"], "broken.jpg"),
     "damaged image in a worker": (
-        ["train", "{broken}", "--epochs", "1", "--device", "cpu", "--size", "16", "--workers", "1"],
+        ["train", "{broken}", "--epochs", "1", "--device", "cpu", "--size", "16", "--workers", "1", "--out", "{out}"],
         "broken.jpg",
     ),
-    "unknown backbone": (["train", "{photos}", "--backbone", "resnet19"], "resnet19"),
+    "unknown backbone": (["train", "{photos}", "--backbone", "resnet19", "--out", "{out}"], "resnet19"),
     "unknown device": (["train", "{photos}", "--device", "gpu"], "--device must be a device of this machine"),
     "too few images": (["demo", "--data", "{photos}"], "must hold at least 8 images"),
     "out of range": (["views", "{photos}", "--rows", "0"], "--rows"),
@@ -178,7 +300,7 @@ def fill_in(arguments: list[str], folder: Path) -> list[str]:
     (folder / "empty").mkdir()
     (folder / "broken").mkdir()
     (folder / "broken" / "broken.jpg").write_bytes(b"\xff\xd8 not a jpeg")
-    places = {name: folder / name for name in ("photos", "empty", "broken")}
+    places = {name: folder / name for name in ("photos", "empty", "broken", "out")}
     return [argument.format(**places) for argument in arguments]
 
 

@@ -1,8 +1,9 @@
 """Collate functions: the structure of samples and batches, the options, the recipes, and `Views` as an object."""
 
 import copy
+import io
 import pickle
-from collections import namedtuple
+from collections import UserDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,104 @@ def test_the_image_of_a_mapping_may_have_any_key() -> None:
     assert_whole(batch["pixel_values"])
 
 
+@given(
+    key=st.sampled_from(["image", "img", "jpg", "jpeg", "png", "webp"]),
+    others=st.lists(st.sampled_from(["label", "cls", "__key__", "jpg.txt", "image_id", "IMG"]), unique=True),
+    place=st.integers(0, 6),
+)
+def test_the_usual_keys_of_an_image_are_found(key: str, others: list[str], place: int) -> None:
+    keys = [*others[:place], key, *others[place:]]
+    batch = collate([{k: image if k == key else i for k in keys} for i, image in enumerate(IMAGES)])
+    assert list(batch) == keys
+    assert_whole(batch.pop(key))
+    assert all(member.tolist() == [0, 1, 2] for member in batch.values())
+
+
+def test_the_usual_keys_are_for_mappings_only_and_a_place_that_is_given_wins() -> None:
+    usual = namedtuple("usual", ["jpg", "img"])
+    assert_whole(collate([usual(image, 1) for image in IMAGES]).jpg)
+    batch = collate([{"jpg": 1, "img": image, "image": 2} for image in IMAGES], image="img")
+    assert batch["jpg"].tolist() == [1] * 3
+    assert_whole(batch["img"])
+
+
+def undecoded(image: Any, path: Path, *, as_bytes: bool, as_path: bool) -> dict[str, Any]:
+    """An image of Hugging Face Datasets with `Image(decode=False)`; with both, the path leads nowhere."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    if not as_bytes:
+        path.write_bytes(file.getvalue())
+    return {"bytes": file.getvalue() if as_bytes else None, "path": str(path) if as_path else None}
+
+
+@pytest.mark.parametrize("key", [None, "img", "photo"])
+@pytest.mark.parametrize(("as_bytes", "as_path"), [(True, False), (False, True), (True, True)])
+def test_undecoded_images_of_hugging_face(tmp_path: Path, key: str | None, as_bytes: bool, as_path: bool) -> None:
+    images = [
+        undecoded(image, tmp_path / f"{i}.png", as_bytes=as_bytes, as_path=as_path) for i, image in enumerate(IMAGES)
+    ]
+    if key is None:
+        assert_whole(collate(images))
+        assert_whole(collate([IMAGES[0], *images[1:]]))
+        assert_whole(collate([UserDict(image) for image in images]))
+        assert_whole(collate([(image, 0) for image in images])[0])
+        assert all(image.keys() == {"bytes", "path"} for image in images)
+    else:
+        batch = collate([{"y": 1, key: image} for image in images], image=None if key == "img" else key)
+        assert list(batch) == ["y", key]
+        assert_whole(batch[key])
+
+
+def test_a_place_in_an_undecoded_image_is_a_place_in_a_mapping(tmp_path: Path) -> None:
+    images = [undecoded(image, tmp_path / "gone.png", as_bytes=True, as_path=True) for image in IMAGES]
+    batch = collate(images, image="bytes")
+    assert batch["path"] == [str(tmp_path / "gone.png")] * 3
+    assert_whole(batch["bytes"])
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        ({"bytes": b"broken", "path": "some.png"}, r"sample 0 \(index 0\), some\.png: not an image"),
+        ({"bytes": b"broken", "path": None}, r"sample 0 \(index 0\): not an image"),
+        ({"bytes": None, "path": "gone.png"}, r"sample 0 \(index 0\), gone\.png: cannot read it"),
+    ],
+)
+def test_an_undecoded_image_that_is_damaged_is_named_by_its_path(image: dict[str, Any], says: str) -> None:
+    for sample in (image, {"image": image}):
+        with pytest.raises(ImageError, match=says):
+            collate([Indexed([sample])[0]])
+
+
+@pytest.mark.parametrize(
+    ("image", "got"),
+    [
+        (Image.fromarray(IMAGES[0]), "one image"),
+        (IMAGES[0], r"one image of shape \(9, 11, 3\)"),
+        (torch.zeros(3, 9, 11), r"one image of shape \(3, 9, 11\)"),
+        (torch.zeros(9, 11), r"one image of shape \(9, 11\)"),
+        ("some.png", "one image"),
+        (Path("some.png"), "one image"),
+        (b"some", "one image"),
+        ({"bytes": None, "path": "some.png"}, "one image"),
+    ],
+)
+def test_one_image_is_no_list_of_samples(image: Any, got: str) -> None:
+    with pytest.raises(TypeError, match=rf"wants a list of samples, got {got}: write collate\(\[image\]\)"):
+        collate(image)
+
+
+@given(count=st.integers(1, 4), channels=st.integers(1, 4), size=sizes, seed=seeds)
+def test_an_array_or_tensor_of_images_is_a_list_of_them(
+    count: int, channels: int, size: tuple[int, int], seed: int
+) -> None:
+    images = np.stack([noise(*size, channels, seed=seed + i) for i in range(count)])
+    expected = collate(list(images))
+    samples: Any
+    for samples in (images, torch.from_numpy(images).permute(0, 3, 1, 2)):
+        assert torch.equal(collate(samples)[0], expected[0])
+
+
 def test_named_tuples_and_dataclasses_keep_their_type() -> None:
     pair = collate([Pair(i, image) for i, image in enumerate(IMAGES)])
     assert isinstance(pair, Pair)
@@ -208,7 +307,14 @@ X = IMAGES[0]
         ([X, 3], {}, "sample 1 has a int where an image is wanted"),
         ([(3, X)], {}, "sample 0 has a int where an image is wanted; image= names its place"),
         ([(X, 1), (None, 1)], {}, "sample 1 has a NoneType where an image is wanted"),
-        ([{"img": X}], {}, "sample 0 has no member 'image', it has 'img'; image= names the image's place"),
+        ([{"photo": X}], {}, "sample 0 has no member 'image', it has 'photo'; image= names the image's place"),
+        ([{"photo": X}], {"image": "img"}, "sample 0 has no member 'img', it has 'photo'"),
+        ([{"jpg": X, "y": 1, "img": X}], {}, "sample 0 may have its image at 'img' or 'jpg'; image= names its place"),
+        ([{"jpg": X}, {"png": X}], {}, "sample 1 has members 'png', sample 0 has 'jpg'"),
+        ([X, {"bytes": None, "path": None}], {}, "sample 1 has an image whose bytes and path are both None"),
+        ([{"img": {"bytes": None, "path": None}}], {}, "sample 0 has an image whose bytes and path are both None"),
+        ([{"img": {"bytes": b"", "path": None, "x": 0}}], {}, "sample 0 has a dict where an image is wanted"),
+        ([{"img": {"bytes": 3, "path": "a.png"}}], {}, r"sample 0, a\.png has a int where an image is wanted"),
         ([(X, 1)], {"image": "image"}, "sample 0 has no member 'image', it has 0, 1"),
         ([(X, 1)], {"image": 2}, "sample 0 has no member 2, it has 0, 1"),
         ([{"image": X, "y": 1}, {"image": X}], {}, "sample 1 has members 'image', sample 0 has 'image', 'y'"),
@@ -277,6 +383,9 @@ def test_views_of_different_sizes_are_named() -> None:
         (lambda: SimCLRCollateFunction(engine="warp"), ValueError, "engine must be one of 'auto', .* got 'warp'"),
         (lambda: SimCLRCollateFunction(seed=1.5), TypeError, "float"),  # type: ignore[arg-type]
         (lambda: SimCLRCollateFunction(seed="1"), TypeError, "str"),  # type: ignore[arg-type]
+        (lambda: SimCLRCollateFunction(background="blanc"), ValueError, "background must be a colour, .* got 'blanc'"),
+        (lambda: SimCLRCollateFunction(background=(0, 0, 256)), ValueError, "background must be a colour"),
+        (lambda: SimCLRCollateFunction(background=3), ValueError, "background must be a colour"),  # type: ignore[arg-type]
         (lambda: SimCLRCollateFunction(0), ValueError, "RandomResizedCrop: size .* 0"),
         (lambda: MoCoCollateFunction(version=4), ValueError, "version must be one of 1, 2, 3, got 4"),  # type: ignore[arg-type]
         (lambda: SimCLRCollateFunction().set_epoch(-1), ValueError, "epoch must be between 0 and .* got -1"),
@@ -293,6 +402,14 @@ def test_the_same_seed_draws_the_same_views(seed: int, shapes: list[tuple[int, i
     one, two, three = (SimCLRCollateFunction(8, seed=s)(images) for s in (seed, seed, seed ^ 1))
     assert torch.equal(one.table, two.table)
     assert not torch.equal(one.table, three.table)
+
+
+def test_transparent_pixels_show_the_background() -> None:
+    image = Image.new("RGBA", (4, 4), (9, 9, 9, 0))
+    for options, value in (({}, 255), ({"background": "black"}, 0), ({"background": None}, 9)):
+        function = MultiViewCollateFunction([View(CenterCrop(2))], seed=0, **options)
+        assert (function([image]).images.pixels == value).all()
+    assert "background=None" in repr(function)
 
 
 def test_a_seed_may_be_a_numpy_integer() -> None:

@@ -66,6 +66,7 @@ ALLOWED = {
     "demo": "optional indexed photographs operations view collate models train evaluate methods plot",
     "commands": "__init__ checks optional images models train methods plot bench demo",
     "cli": "commands",
+    "__main__": "cli",
 }
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))

@@ -7,9 +7,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from helpers.by_hand import (
     all_but,
     assert_same_losses,
@@ -22,6 +24,8 @@ from helpers.by_hand import (
     units,
 )
 from helpers.methods import METHODS, Batch, batches, make_optimiser, tiny, train
+from hypothesis import example, given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lightly_aug.models import (
@@ -52,6 +56,14 @@ def seed_torch() -> None:
 
 
 class TestMoCoV3:
+    def test_a_vit_gets_the_heads_of_a_vit(self) -> None:
+        network = torchvision.models.VisionTransformer(32, 16, 1, 1, 8, 8)
+        network.heads = nn.Identity()
+        for backbone in (network, nn.Sequential(network)):
+            model = MoCoV3(backbone, width=8, hidden=16, dim=4)
+            assert (len(model.projector), model.loss.temperature) == (len(MoCoV3(tiny(), vit=True).projector), 0.2)
+        assert MoCoV3(network, vit=False, width=8, hidden=16, dim=4).loss.temperature == 1
+
     @pytest.mark.parametrize(("vit", "temperature"), [(False, 1.0), (True, 0.2)])
     def test_equals_steps_by_hand(self, vit: bool, temperature: float) -> None:
         model = MoCoV3(tiny(), vit=vit, hidden=32, dim=8, momentum=0.8).double()
@@ -620,6 +632,21 @@ class TestRefusals:
     def test_progress_is_a_share(self) -> None:
         with pytest.raises(ValueError, match=r"SimSiam: progress must lie in \[0, 1\], got 100: give the share"):
             SimSiam(tiny(), dim=16, bottleneck=8).after_step(100)
+
+    @given(progress=st.floats(-0.99e-6, 1 + 0.99e-6))
+    def test_progress_may_leave_its_range_by_a_rounding_error(self, progress: float) -> None:
+        model = SimSiam(tiny(), dim=16, bottleneck=8)
+        model.after_step(progress)
+        assert model.progress == np.clip(progress, 0, 1)
+
+    @given(progress=st.floats(max_value=-1.01e-6) | st.floats(min_value=1 + 1.01e-6) | st.just(math.nan))
+    @example(progress=-1.01e-6)
+    @example(progress=1 + 1.01e-6)
+    def test_progress_beyond_a_rounding_error_is_refused(self, progress: float) -> None:
+        model = SimSiam(tiny(), dim=16, bottleneck=8)
+        with pytest.raises(ValueError, match=r"SimSiam: progress must lie in \[0, 1\], got .*: give the share"):
+            model.after_step(progress)
+        assert model.progress == 0
 
     @pytest.mark.parametrize(
         ("build", "argument"),

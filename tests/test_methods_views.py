@@ -122,26 +122,33 @@ class TestSwaV:
 
 
 class TestDINO:
-    def test_equals_steps_by_hand(self) -> None:
+    @pytest.mark.parametrize("norm_last_layer", [True, False])
+    def test_equals_steps_by_hand(self, norm_last_layer: bool) -> None:
         """The last layer is frozen for 2 steps of 8, the temperature warms up for 4; the centre is one step old."""
         options: dict[str, Any] = {
             "teacher_temperature": (0.04, 0.2),
             "warmup": 0.5,
             "frozen_until": 0.25,
             "momentum": 0.8,
+            "norm_last_layer": norm_last_layer,
         }
         model = DINO(tiny(), hidden=32, bottleneck=8, dim=16, **options).double()
         f, g, last = copy_modules(model.backbone, *model.head)
         f_t, g_t, last_t = copy_modules(f, g, last)
         center = torch.zeros(16, dtype=torch.float64)
 
-        def outputs(network: nn.Module, weight: Tensor, features: Tensor) -> tuple[Tensor, ...]:
-            return torch.split(stack_rows([stack_rows([cosine(x, w) for w in weight]) for x in network(features)]), 8)
+        def outputs(network: nn.Module, layer: Any, features: Tensor) -> tuple[Tensor, ...]:
+            lengths = [1.0] * 16 if norm_last_layer else list(layer.length)
+            rows = [
+                stack_rows([length * cosine(x, w) for length, w in zip(lengths, layer.weight, strict=True)])
+                for x in network(features)
+            ]
+            return torch.split(stack_rows(rows), 8)
 
         def loss(batch: Batch, progress: float) -> Tensor:
             nonlocal center
-            student = outputs(g, last.weight, embed_by_size(f, batch.views))
-            teacher = outputs(g_t, last_t.weight, f_t(torch.cat(batch.views[:2])).flatten(1))
+            student = outputs(g, last, embed_by_size(f, batch.views))
+            teacher = outputs(g_t, last_t, f_t(torch.cat(batch.views[:2])).flatten(1))
             sharp = 0.04 + (0.2 - 0.04) * min(1, progress / 0.5)
             terms = []
             for a, t in enumerate(teacher):
@@ -155,7 +162,8 @@ class TestDINO:
 
         def edit(progress: float) -> None:
             if progress < 0.25:
-                last.weight.grad = None
+                for parameter in last.parameters():
+                    parameter.grad = None
 
         def after(progress: float) -> None:
             before = progress - 1 / 8  # step k of K uses the momentum of k / K, k from 0

@@ -13,6 +13,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 __all__ = ["SSLModel", "embed_views", "several_views", "two_views"]
 
+ROUNDING = 1e-6  # how far a sum of shares, such as 1 / steps added up, may leave [0, 1]
+
 
 class SSLModel(nn.Module, ABC):
     """A self-supervised method: views in, training loss out.
@@ -77,19 +79,20 @@ class SSLModel(nn.Module, ABC):
         call also counts as one step.
 
         Args:
-            progress: Share of the training that is done, from 0 to 1.
+            progress: Share of the training that is done, from 0 to 1. A rounding error of up to 1e-6 outside that
+                range is clamped.
 
         Raises:
             ValueError: `progress` is out of range, for example a number of steps.
         """
-        if not 0 <= progress <= 1:
+        if not -ROUNDING <= progress <= 1 + ROUNDING:
             raise ValueError(
                 f"{type(self).__name__}: progress must lie in [0, 1], got {progress}: "
                 "give the share of the training that is done"
             )
         if not self.training:
             return
-        before, self.progress = self.progress, progress
+        before, self.progress = self.progress, min(max(progress, 0.0), 1.0)
         self._informed = self._told = True
         _STEPPED[self].clear()
         if self._stepped or not self._watched:

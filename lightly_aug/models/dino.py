@@ -37,6 +37,8 @@ class DINO(SSLModel):
         warmup: Share of the training in which τ_t moves linearly from the first value to the second.
         frozen_until: Progress until which the last layer is frozen, 0 to 1 (one epoch in the paper). Under
             `DistributedDataParallel` this needs `find_unused_parameters=True`.
+        norm_last_layer: Fix the lengths of the last layer's weights at 1; False learns them, which the authors
+            recommend for small ViTs.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.
@@ -61,6 +63,7 @@ class DINO(SSLModel):
         teacher_temperature: tuple[float, float] = (0.04, 0.04),
         warmup: float = 0.3,
         frozen_until: float = 0.01,
+        norm_last_layer: bool = True,
     ) -> None:
         super().__init__()
         check_share(self, momentum=momentum, warmup=warmup, frozen_until=frozen_until)
@@ -70,7 +73,8 @@ class DINO(SSLModel):
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
         self.head = nn.Sequential(
-            mlp(width, hidden, hidden, bottleneck, norm=False, activation=nn.GELU), _UnitLinear(bottleneck, dim)
+            mlp(width, hidden, hidden, bottleneck, norm=False, activation=nn.GELU),
+            _UnitLinear(bottleneck, dim, learn_length=not norm_last_layer),
         )
         self.head[0].apply(_initialize)
         self.teacher = MomentumEncoder(self._student())
@@ -103,14 +107,18 @@ class DINO(SSLModel):
 
 
 class _UnitLinear(nn.Module):
-    """Cosines between input rows and weight rows: weight normalisation with the length fixed at 1."""
+    """Cosines between input rows and weight rows: weight normalisation with lengths that are 1, or learnt from 1 on."""
 
-    def __init__(self, width: int, dim: int) -> None:
+    def __init__(self, width: int, dim: int, *, learn_length: bool) -> None:
         super().__init__()
         self.weight = nn.Linear(width, dim, bias=False).weight
+        self.length = nn.Parameter(torch.ones(dim)) if learn_length else None
 
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
-        return dot(unit(x), unit(self.weight.detach() if frozen else self.weight))
+        cosines = dot(unit(x), unit(self.weight.detach() if frozen else self.weight))
+        if self.length is None:
+            return cosines
+        return cosines * (self.length.detach() if frozen else self.length)
 
 
 def _initialize(module: nn.Module) -> None:

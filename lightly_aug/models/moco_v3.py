@@ -23,7 +23,8 @@ class MoCoV3(SSLModel):
     Args:
         backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, the encoder in the paper.
         vit: Use the heads for a ViT (a projector of three layers, BatchNorm at the end of the predictor) instead of
-            those for a ResNet (two layers, no BatchNorm at the end).
+            those for a ResNet (two layers, no BatchNorm at the end). None does so if the backbone is a
+            `VisionTransformer` of timm or torchvision.
         width: Width d of the features; None measures it.
         hidden: Width of the heads' hidden layers.
         dim: Width of the space in which views are compared.
@@ -48,7 +49,7 @@ class MoCoV3(SSLModel):
         self,
         backbone: nn.Module,
         *,
-        vit: bool = False,
+        vit: bool | None = None,
         width: int | None = None,
         hidden: int = 4096,
         dim: int = 256,
@@ -58,6 +59,8 @@ class MoCoV3(SSLModel):
         super().__init__()
         check_share(self, momentum=momentum)
         width = feature_width(backbone) if width is None else width
+        if vit is None:
+            vit = any("VisionTransformer" in type(module).__name__ for module in backbone.modules())
         self.backbone = backbone
         self.projector = mlp(width, *[hidden] * (2 if vit else 1), dim, bias=False, last_norm="plain")
         self.predictor = mlp(dim, hidden, dim, bias=False, last_norm="plain" if vit else None)
