@@ -49,8 +49,8 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
             are of one kind. A mapping of "bytes" and "path", as made by `Image(decode=False)` of Hugging Face
             Datasets, is an image too: its bytes or, if they are None, the file at its path.
         key: The place of the image in a sample. By default, "image" or else the only one of "img", "jpg", "jpeg",
-            "png" and "webp" in a mapping; the field `image`, else the first field, in a named tuple or dataclass; and 0 in a
-            tuple or list.
+            "png" and "webp" in a mapping; the field `image`, else the first field, in a named tuple or dataclass; and 0
+            in a tuple or list.
 
     Raises:
         TypeError: The samples are one image.
