@@ -103,7 +103,7 @@ def test_the_views_are_those_of_a_collate_function_that_counts_by_itself(expecte
         {"num_workers": 1},
         {"num_workers": 3},
         {"num_workers": 3, "persistent_workers": True},
-        {"num_workers": 2, "multiprocessing_context": "spawn"},
+        {"num_workers": 2, "multiprocessing_context": "spawn", "persistent_workers": True},
         {"num_workers": 3, "persistent_workers": True, "batch_size": 16},  # a worker has no batch
         {"num_workers": 2, "data": Batched()},
     ],
