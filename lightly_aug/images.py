@@ -80,7 +80,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
                 others[suffix or "without suffix"] += 1
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
-        warnings.warn(f"{folder}: passed over {others.total()} files that are not images: {kinds}", stacklevel=2)
+        warnings.warn(f"{folder}: passed over files that are not images: {kinds}", stacklevel=2)
     if unread:
         warnings.warn(f"{folder}: passed over what cannot be read: {'; '.join(unread)}", stacklevel=2)
     return sorted(found, key=lambda file: file.parts)
