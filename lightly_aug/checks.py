@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from difflib import get_close_matches
 from numbers import Integral
 
 from PIL import ImageColor
@@ -94,10 +95,17 @@ def check_interval(
 
 
 def check_choice(owner: object, allowed: Sequence[object], **values: object) -> None:
-    """Raise ValueError for values that are not in `allowed`; other arguments as in `check_share`."""
+    """Raise ValueError for values that are not in `allowed`, and name the nearest one if there is any.
+
+    Other arguments as in `check_share`.
+    """
     for name, value in values.items():
         if value not in allowed:
-            raise ValueError(f"{_name(owner)}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+            near = get_close_matches(str(value).lower(), [choice for choice in allowed if isinstance(choice, str)], n=1)
+            raise ValueError(
+                f"{_name(owner)}: {name} must be one of {', '.join(map(repr, allowed))}, got {value!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
 
 
 def _name(owner: object) -> str:

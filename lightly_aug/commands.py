@@ -1,8 +1,7 @@
 """The commands `views`, `train`, `demo` and `bench` of `lightly-aug`."""
 
 import json
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Annotated, Final, Literal
@@ -89,7 +88,7 @@ def views(
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("views.png"),
 ) -> None:
     """Draw images and their views, with the drawn numbers as captions."""
-    _check_method("views", _VIEWS, method)
+    check_choice("lightly-aug views", list(_VIEWS), **{"--method": method})
     files = _find_images(folder)
     chosen = files[:: max(1, len(files) // rows)][:rows]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +119,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a backbone on a folder of images, without labels, and save its weights as safetensors."""
-    _check_method("train", METHODS, method)
+    check_choice("lightly-aug train", list(METHODS), **{"--method": method})
     chosen = METHODS[method]
     if chosen.labels:
         raise ValueError(
@@ -186,18 +185,9 @@ def bench(
     out: Annotated[Path, typer.Option(help="File to write, without suffix: .md and .json.")] = Path("runs/bench"),
 ) -> None:
     """Measure images a second on one core of this machine, with every library that is installed."""
-    _check_method("bench", WORKLOADS, method)
+    check_choice("lightly-aug bench", list(WORKLOADS), **{"--method": method})
     Console().print(Markdown(run_bench(out, method=method, batch=batch, rounds=rounds, seconds=seconds)))
     print(f"{out.with_suffix('.md')}, {out.with_suffix('.json')}")
-
-
-def _check_method(command: str, allowed: Iterable[str], method: str) -> None:
-    names = list(allowed)
-    try:
-        check_choice(f"lightly-aug {command}", names, **{"--method": method})
-    except ValueError as error:
-        nearest = get_close_matches(method.lower(), names, n=1)
-        raise ValueError(f"{error}; did you mean {nearest[0]!r}?" if nearest else str(error)) from None
 
 
 def _find_images(folder: Path) -> list[Path]:
