@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=$(PROFILE) $(BIN)/pytest --numpro
 TESTS := --nbmake notebooks lightly_aug tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check methods format clean
+.PHONY: help demo test coverage check methods package format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,12 +33,18 @@ check: .venv/ready  ## check format, lint, types and import rules
 methods: .venv/ready  ## train every method on one budget: half an hour on two cores
 	$(BIN)/python -m benchmarks.methods
 
+package: .venv/ready  ## build the sdist and the wheel into dist/, and run the tests of the sdist
+	rm -rf dist
+	$(BIN)/hatchling build -d dist
+	mkdir dist/unpacked && tar -xzf dist/*.tar.gz -C dist/unpacked --strip-components 1
+	cd dist/unpacked && PYTHONPATH="$$PWD" $(subst $(BIN),$(CURDIR)/$(BIN),$(PYTEST)) lightly_aug tests
+
 format: .venv/ready  ## format, and fix what ruff can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean:  ## remove the environment, caches and results
-	rm -rf .venv runs .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist runs .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/ready: pyproject.toml
 	@echo "installing into .venv (PyTorch alone is some GB: this takes minutes, once)"

@@ -39,13 +39,22 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models.resnet import BasicBlock
 
 from benchmarks import methods_peers as peers
-from lightly_aug import BaseCollateFunction, CenterCrop, Indexed, MultiViewCollateFunction, Normalize, Resize, View
+from lightly_aug import (
+    BaseCollateFunction,
+    CenterCrop,
+    Indexed,
+    MultiViewCollateFunction,
+    Normalize,
+    Resize,
+    SupportBatchSampler,
+    View,
+)
 from lightly_aug.evaluate import features, knn_accuracy, linear_accuracy
 from lightly_aug.images import image_files
 from lightly_aug.methods import METHODS, Task, prototype_count, queue_size
 from lightly_aug.models import SSLModel
 from lightly_aug.photographs import folder_images, photograph_patches
-from lightly_aug.train import Step, SupportBatchSampler, fit
+from lightly_aug.train import Step, fit
 
 __all__ = ["ROWS", "Data", "Plan", "Row", "keep_labels", "load_images", "main", "map_tiles", "measure", "report", "run"]
 
@@ -532,7 +541,10 @@ ROWS: Final[dict[str, Row]] = {
         lambda f, t: peers.DINO(f, hidden=512, bottleneck=128, dim=256, momentum=0.99, temperature=0.1),
         note="two views and four of half the side.",
     ),
-    "PIRL": Row(note="the image and nine patches of 3/8 of its side; the authors' later recipe with InfoNCE and τ .1."),
+    "PIRL": Row(
+        note="the image and nine patches of 3/8 of its side; InfoNCE and τ .1 as in the authors' later recipe, with "
+        "linear heads."
+    ),
     "PAWS": Row(
         note="sees the labels of a tenth of the images, of which one of each class is in every batch.", labelled=0.1
     ),

@@ -8,11 +8,13 @@ from lightly_aug.indexed import EpochSampler, Indexed
 from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.operations import (
+    Batched,
     CenterCrop,
     ColorJitter,
     Crop,
     Normalize,
     Operation,
+    PerImage,
     RandomEqualize,
     RandomGaussianBlur,
     RandomGrayscale,
@@ -45,6 +47,7 @@ from lightly_aug.recipes import (
     SwaVCollateFunction,
     TextureCollateFunction,
 )
+from lightly_aug.support import SupportBatchSampler, SupportDataset
 from lightly_aug.view import Shared, View
 
 __version__ = "0.1.0"
@@ -54,6 +57,7 @@ __all__ = [
     "BYOLCollateFunction",
     "BarlowTwinsCollateFunction",
     "BaseCollateFunction",
+    "Batched",
     "CPCCollateFunction",
     "CenterCrop",
     "Color",
@@ -75,6 +79,7 @@ __all__ = [
     "Options",
     "PAWSCollateFunction",
     "PIRLCollateFunction",
+    "PerImage",
     "RandomEqualize",
     "RandomGaussianBlur",
     "RandomGrayscale",
@@ -91,6 +96,8 @@ __all__ = [
     "Shared",
     "SimCLRCollateFunction",
     "SimSiamCollateFunction",
+    "SupportBatchSampler",
+    "SupportDataset",
     "SwaVCollateFunction",
     "Texture",
     "TextureCollateFunction",

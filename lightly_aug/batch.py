@@ -1,6 +1,7 @@
 """The batch that travels from the workers to the device, and where to find things in it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Never, overload
 
 import torch
@@ -14,6 +15,7 @@ from lightly_aug.view import View
 __all__ = ["RenderedViews", "Views", "labels_of", "views_of"]
 
 
+@dataclass(init=False, eq=False, repr=False)
 class Views:
     """All views of a batch of images: the packed images, the draws, and the views to render from them.
 
@@ -23,13 +25,27 @@ class Views:
             x0, x1 = views.to("cuda")
 
     Args:
-        images: The packed images.
+        images: The packed images: n of them or, if a sample has several, the n first ones, the n second ones and so on.
         table: `(views, n, columns)` float32 on the CPU: the draws.
         views: The views.
         index: `(n,)` int64, the indices of the images in their dataset, if they are known (see `Indexed`).
         engine: The engine to render with, one of `lightly_aug.engines.ENGINES`.
         rendered: The rendered views, if they are rendered already.
+        sources: For each view the number, from 0, of the image of the sample that it shows; by default 0 for all.
+        like: An empty tensor. If its dtype is not float32, it is the dtype that views are rendered in by default.
     """
+
+    # A dataclass of one tensor, `like`, to all code that walks through batches. Lightning casts the tensors of a batch
+    # to the dtype of the model before it moves them to the device: of a Views it casts `like`, and the views are then
+    # rendered in that dtype. `init=False` hides the other fields from it.
+    images: PackedImages = field(init=False)
+    table: Tensor = field(init=False)
+    views: tuple[View, ...] = field(init=False)
+    index: Tensor | None = field(init=False)
+    engine: str = field(init=False)
+    rendered: list[Tensor] | None = field(init=False)
+    sources: tuple[int, ...] = field(init=False)
+    like: Tensor
 
     def __init__(
         self,
@@ -40,6 +56,8 @@ class Views:
         index: Tensor | None = None,
         engine: str = "auto",
         rendered: list[Tensor] | None = None,
+        sources: tuple[int, ...] | None = None,
+        like: Tensor | None = None,
     ) -> None:
         self.images = images
         self.table = table
@@ -47,6 +65,8 @@ class Views:
         self.index = index
         self.engine = engine
         self.rendered = rendered
+        self.sources = (0,) * len(views) if sources is None else sources
+        self.like = torch.empty(0, dtype=torch.float32) if like is None else like
 
     def to(
         self,
@@ -61,7 +81,7 @@ class Views:
         Args:
             device: Where to render, by default where the pixels are. A dtype alone is taken as the dtype, as by
                 `Tensor.to`.
-            dtype: Floating dtype of the views; by default each view's own.
+            dtype: Floating dtype of the views; by default the one that a trainer asked for, else each view's own.
             non_blocking: Whether copies from pinned memory may overlap with what the host does next.
             memory_format: `torch.contiguous_format` or `torch.channels_last`.
 
@@ -72,12 +92,9 @@ class Views:
         Raises:
             ValueError: The dtype is not floating, or the engine cannot render on that device.
         """
-        if isinstance(device, torch.dtype):
-            device, dtype = None, device
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"views are floating, got dtype={dtype}")
-        target = self.device if device is None else torch.device(device)
-        return RenderedViews(self._render(range(len(self)), Output(target, dtype, memory_format, non_blocking)), self)
+        device, dtype = _split_target(device, dtype)
+        output = Output(device or self.device, dtype or self._dtype, memory_format, non_blocking)
+        return RenderedViews(self._render(range(len(self)), output), self)
 
     def cuda(self, device: torch.device | str | int | None = None, non_blocking: bool = True) -> "RenderedViews":
         """Render on a CUDA device, as `to` does.
@@ -95,15 +112,28 @@ class Views:
         raise TypeError(f"{name} wants tensors, got a Views: render it first, with views.to(device)")
 
     def _render(self, which: Sequence[int], output: Output) -> list[Tensor]:
-        if self.rendered is None:
-            views = tuple(self.views[i] for i in which)
-            return render(self.images, self.table[list(which)], views, output, self.engine)
-        return [
-            self.rendered[i].to(
-                output.device, output.dtype, non_blocking=output.non_blocking, memory_format=output.memory_format
-            )
-            for i in which
-        ]
+        if self.rendered is not None:
+            kept = [self.rendered[i] for i in which]
+            return [_move(view, output) for view in kept]
+        images = self.images
+        if len(set(self.sources)) > 1:  # so that the pixels of all images are moved once
+            images = images.replace_pixels(images.pixels.to(output.device, non_blocking=output.non_blocking))
+        made: dict[int, Tensor] = {}
+        for source in {self.sources[i] for i in which}:
+            own = [i for i in which if self.sources[i] == source]
+            views = tuple(self.views[i] for i in own)
+            tensors = render(self._images_of(source, images), self.table[own], views, output, self.engine)
+            made.update(zip(own, tensors, strict=True))
+        return [made[i] for i in which]
+
+    def _images_of(self, source: int, images: PackedImages | None = None) -> PackedImages:
+        """Return one image of each sample."""
+        images = self.images if images is None else images
+        return images.select(source * self.batch_size, (source + 1) * self.batch_size)
+
+    @property
+    def _dtype(self) -> torch.dtype | None:
+        return None if self.like.dtype == torch.float32 else self.like.dtype
 
     def _with(self, **changes: Any) -> "Views":
         return Views(**self.__dict__ | changes)
@@ -124,8 +154,8 @@ class Views:
 
     @property
     def batch_size(self) -> int:
-        """The number of images."""
-        return len(self.images)
+        """The number of samples."""
+        return self.table.shape[1]
 
     @property
     def draws(self) -> list[dict[str, Tensor]]:
@@ -150,14 +180,14 @@ class Views:
         They map (x, y, 1) in the image to (x, y, 1) in the view, with pixel centres at integers.
 
         Raises:
-            ValueError: A geometric module of Kornia is in a view: it draws only when the view is rendered.
+            ValueError: A geometric module of Kornia, or a function that may move pixels, is in a view: it draws only
+                when the view is rendered.
         """
-        _, height, width = self.images.shapes.numpy().T
-        drawn = (rows.double().numpy() for rows in self.table)
-        return [
-            torch.from_numpy(view.matrix(rows, height, width).copy())
-            for view, rows in zip(self.views, drawn, strict=True)
-        ]
+        found = []
+        for view, rows, source in zip(self.views, self.table, self.sources, strict=True):
+            _, height, width = self._images_of(source).shapes.numpy().T
+            found.append(torch.from_numpy(view.matrix(rows.double().numpy(), height, width).copy()))
+        return found
 
     def __len__(self) -> int:
         return len(self.views)
@@ -167,7 +197,7 @@ class Views:
     @overload
     def __getitem__(self, which: slice) -> list[Tensor]: ...
     def __getitem__(self, which: int | slice) -> Tensor | list[Tensor]:
-        output = Output(self.device)
+        output = Output(self.device, self._dtype)
         if isinstance(which, slice):
             return self._render(range(len(self))[which], output)
         return self._render([range(len(self))[which]], output)[0]
@@ -197,6 +227,29 @@ class RenderedViews(list[Tensor]):
         # without the pixels, which are as large as the views
         self._batch = batch and batch._with(images=batch.images.replace_pixels(torch.empty(0)), rendered=[])
 
+    def to(
+        self,
+        device: torch.device | torch.dtype | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        non_blocking: bool = True,
+        memory_format: torch.memory_format = torch.preserve_format,
+    ) -> "RenderedViews":
+        """Move or convert the views, which keep their `index`, `draws` and `matrices`.
+
+        Args:
+            device: The device, by default that of each view; a dtype alone is taken as the dtype.
+            dtype: Floating dtype, by default that of each view.
+            non_blocking: As in `Views.to`.
+            memory_format: The memory format, by default that of each view.
+
+        Raises:
+            ValueError: The dtype is not floating.
+        """
+        device, dtype = _split_target(device, dtype)
+        moved = [_move(view, Output(device or view.device, dtype, memory_format, non_blocking)) for view in self]
+        return RenderedViews(moved, self._batch)
+
     @property
     def index(self) -> Tensor | None:  # type: ignore[override]
         """As `Views.index`: `(n,)` int64 on the CPU, None unless the dataset is `Indexed`."""
@@ -220,6 +273,21 @@ class RenderedViews(list[Tensor]):
                 "Views that the loader yields, before they are rendered"
             )
         return self._batch
+
+
+def _split_target(
+    device: torch.device | torch.dtype | str | int | None, dtype: torch.dtype | None
+) -> tuple[torch.device | None, torch.dtype | None]:
+    """Sort the arguments of `to`, and check the dtype."""
+    if isinstance(device, torch.dtype):
+        device, dtype = None, device
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"views are floating, got dtype={dtype}")
+    return None if device is None else torch.device(device), dtype
+
+
+def _move(view: Tensor, output: Output) -> Tensor:
+    return view.to(output.device, output.dtype, non_blocking=output.non_blocking, memory_format=output.memory_format)
 
 
 def views_of(batch: Any) -> Any:

@@ -50,7 +50,9 @@ class BaseCollateFunction:
         engine: The engine to render with, see `lightly_aug.engines`.
         image: The place of the image in a sample: a key, field name or number. By default, "image" or else the only one
             of "img", "jpg", "jpeg", "png" and "webp" in a mapping; the field `image`, else the first, of a named tuple
-            or dataclass; the first member of a tuple or list.
+            or dataclass; the first member of a tuple or list. If samples hold several images, such as two photographs
+            of one thing: one place for each view, in order, as in `("front", "back")`; places may repeat. The views
+            take the first of these places. The others are left out of the batch, or None in a named tuple or dataclass.
         mode: The PIL mode to convert PIL images and image files to; None keeps the channels they have.
         decode: Shrink PIL images and image files while reading them, by the largest whole factor that leaves the
             shorter side at least this many pixels: batches of large photographs stay small, and JPEG files decode
@@ -70,7 +72,7 @@ class BaseCollateFunction:
         seed: SupportsIndex | None = None,
         render: Literal["auto", "late", "worker"] = "auto",
         engine: str = "auto",
-        image: str | int | None = None,
+        image: str | int | Sequence[str | int] | None = None,
         mode: str | None = "RGB",
         decode: int | None = None,
         background: Background = "white",
@@ -88,6 +90,7 @@ class BaseCollateFunction:
         if not views:
             raise ValueError(f"{type(self).__name__}: views is empty, at least one View is needed")
         _check_shared(views)
+        places = _list_places(self, image, len(views))
         check_choice(self, ("auto", "late", "worker"), render=render)
         check_choice(self, ENGINES, engine=engine)
         check_choice(self, (None, *MODES), mode=mode)
@@ -103,10 +106,12 @@ class BaseCollateFunction:
         self.seed = int(torch.empty((), dtype=torch.int64).random_()) if seed is None else operator.index(seed)
         self.render = render
         self.engine = engine
-        self.image = image
+        self.image = places if isinstance(image, Sequence) and not isinstance(image, str) else image
         self.mode = mode
         self.decode = decode
         self.background = background
+        self._places = tuple(dict.fromkeys(places))
+        self._sources = tuple(self._places.index(place) for place in places) or (0,) * len(views)
         self._epochs = EpochCounter()
         self._epoch_was_set = False
         operations = [(i, operation) for i, view in enumerate(views) for operation in view.operations]
@@ -139,7 +144,7 @@ class BaseCollateFunction:
             ImageError: An image is damaged or does not suit the views; the message names the sample.
             ValueError: The samples cannot be made into one batch.
         """
-        taken = take_images(samples, self.image)
+        taken = take_images(samples, *self._places)
         epoch, batch = self._epochs.count_batch() if taken.epoch is None else (taken.epoch, 0)
         if taken.epoch is not None and self._epoch_was_set:
             warnings.warn(
@@ -151,11 +156,11 @@ class BaseCollateFunction:
         images = pack(arrays, taken.names)
         self._check_channels(images.channels, taken.names[0])
         if taken.index is None:
-            keys = place_keys(self._epochs.rank(), batch, len(images))
+            keys = place_keys(self._epochs.rank(), batch, len(samples))
         else:
             keys = taken.index.numpy().astype(np.uint64)
         table = self._draw(epoch, keys, images, taken.names)
-        views = Views(images, table, self.views, index=taken.index, engine=self.engine)
+        views = Views(images, table, self.views, index=taken.index, engine=self.engine, sources=self._sources)
         return taken.rebuild(views.render() if self.render == "worker" else views)
 
     def _read(self, image: Any, name: str) -> Pixels:
@@ -181,10 +186,11 @@ class BaseCollateFunction:
                 )
 
     def _draw(self, epoch: int | U64, keys: U64, images: PackedImages, names: list[str]) -> torch.Tensor:
-        _, heights, widths = images.shapes.numpy().T
         table = np.zeros((len(self.views), len(keys), max(len(view.columns) for view in self.views)), dtype=np.float32)
         shared: dict[str, Floats] = {}
-        for i, view in enumerate(self.views):
+        for i, (view, source) in enumerate(zip(self.views, self._sources, strict=True)):
+            start = source * len(keys)
+            _, heights, widths = images.select(start, start + len(keys)).shapes.numpy().T
             u = uniforms(self.seed, epoch, keys, i, view.uniforms)
             for name, columns in view.shared:
                 u[:, columns] = shared.setdefault(name, u[:, columns])
@@ -192,7 +198,7 @@ class BaseCollateFunction:
             other = int(((height != height[0]) | (width != width[0])).argmax())
             if other:
                 raise ImageError(
-                    f"view {i} of {names[0]} is {height[0]}x{width[0]} and of {names[other]} "
+                    f"view {i} of {names[start]} is {height[0]}x{width[0]} and of {names[start + other]} "
                     f"{height[other]}x{width[other]}: "
                     "end it in one size, with RandomResizedCrop, Resize((h, w)) or CenterCrop"
                 )
@@ -210,6 +216,20 @@ class BaseCollateFunction:
         lines = [f"{type(self).__name__}({len(self.views)} views, {options})"]
         lines += [f"  {i}: {view!r}" for i, view in enumerate(self.views)]
         return "\n".join(lines)
+
+
+def _list_places(owner: object, image: str | int | Sequence[str | int] | None, views: int) -> tuple[str | int, ...]:
+    """Check `image`, and return the place for each view, nothing if none is given."""
+    if isinstance(image, str) or not isinstance(image, Sequence):
+        return () if image is None else (image,) * views
+    name = type(owner).__name__
+    if not all(isinstance(place, str | int) for place in image):
+        raise TypeError(f"{name}: image must be a key, a field name or a number, or a sequence of them, got {image!r}")
+    if len(image) != views:
+        raise ValueError(
+            f"{name}: image must name one place for each of the {views} views, got {len(image)}: {image!r}"
+        )
+    return tuple(image)
 
 
 def _check_shared(views: Sequence[View]) -> None:

@@ -19,12 +19,12 @@ from lightly_aug.evaluate import features, knn_accuracy
 from lightly_aug.indexed import Indexed
 from lightly_aug.methods import METHODS, Task
 from lightly_aug.models import SSLModel, resnet
-from lightly_aug.operations import CenterCrop, Normalize, Resize
+from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
 from lightly_aug.photographs import LabelledImages, folder_images, photograph_patches
 from lightly_aug.plot import embedding, neighbours, view_grid
 from lightly_aug.train import Step, fit, progress
-from lightly_aug.view import View
+from lightly_aug.weights import BACKBONE, save_backbone, still_view
 
 __all__ = ["run"]
 
@@ -39,6 +39,7 @@ def run(
     epochs: int | None = None,
     batch_size: int = 128,
     seed: int = 0,
+    decode: int | None = None,
 ) -> dict[str, float]:
     """Train MoCo v2 with a small ResNet, measure it, and draw the result.
 
@@ -51,6 +52,8 @@ def run(
         epochs: Passes over the images; by default as many as take about three minutes on two CPU cores.
         batch_size: Images in a batch.
         seed: Seed of views, weights and order.
+        decode: Shorter side in pixels, at least, to which large photographs are shrunk while they are read, as in
+            `BaseCollateFunction`; None reads all pixels.
 
     Returns:
         The measurements by name: images per second, the loss, and accuracies between 0 and 1.
@@ -61,7 +64,6 @@ def run(
     """
     with extra("demo"):
         from rich.console import Console
-        from safetensors.torch import save_model
     console = Console(soft_wrap=True)
     images = photograph_patches() if data is None else folder_images(data)
     console.print(f"{len(images.train)} images to train with, {len(images.test)} to test, {len(images.classes)} labels")
@@ -73,7 +75,7 @@ def run(
     epochs = max(1, round(_IMAGES_IN_THREE_MINUTES / len(images.train))) if epochs is None else epochs
 
     method = METHODS["moco"]
-    collate = method.views(size, seed=seed)
+    collate = method.views(size, seed=seed, decode=decode)
     title = f"{method.title}, views of {size} pixels, seed {seed}"
     shown = [image for image, _ in _spread(images.train, 6)]
     view_grid(collate, shown, draws=2, title=title).savefig(out / "views.png", dpi=110)
@@ -84,7 +86,7 @@ def run(
     )  # fmt: skip
     backbone = resnet("resnet10").to(device)
     model = method.small(backbone, Task(size, len(images.train), batch_size))
-    still = MultiViewCollateFunction([View(Resize(size), CenterCrop(size), Normalize())])
+    still = MultiViewCollateFunction([still_view(size, Normalize())], decode=decode)
     train, test = (DataLoader(Indexed(pairs), 256, collate_fn=still) for pairs in (images.train, images.test))
 
     def accuracy(embed: Callable[[Tensor], Tensor]) -> float:
@@ -108,7 +110,10 @@ def run(
     embedded = {"untrained": features(untrained, test, device)[0]} if images.classes else {}
     embedded["trained"] = features(model.embed, test, device)[0]
     _draw_result(out, method.title, images, embedded, measured)
-    save_model(backbone, str(out / "backbone.safetensors"))
+    save_backbone(
+        backbone, out / BACKBONE, arch="resnet10", size=size, normalize=Normalize(),
+        notes={"method": "moco", "epochs": epochs},
+    )  # fmt: skip
     console.print(f"{method.title}, ResNet-10, views of {size} pixels: {epochs} epochs in {seconds:.0f} s on {device}")
     console.print(_table(measured))
     console.print(f"{out}/:", ", ".join(sorted(file.name for file in out.iterdir() if file.is_file())))

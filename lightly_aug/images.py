@@ -244,6 +244,10 @@ class PackedImages:
         """Return the same images with another buffer, such as one on another device."""
         return PackedImages(pixels, self.shapes, self.channels, self.raw)
 
+    def select(self, start: int, stop: int) -> "PackedImages":
+        """Return the images from `start` to before `stop`, in the same buffer."""
+        return PackedImages(self.pixels, self.shapes[start:stop], self.channels, self.raw)
+
     def __getitem__(self, i: int) -> Tensor:
         """Return image i, `(channels, height, width)`, without a copy."""
         offset, h, w = self.shapes[i].tolist()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset, DistributedSampler, IterableDataset
@@ -12,7 +12,7 @@ from lightly_aug import distributed
 from lightly_aug.checks import check_integer
 from lightly_aug.epochs import EPOCHS
 
-__all__ = ["EpochSampler", "Indexed", "IndexedSample"]
+__all__ = ["EpochIndex", "EpochPass", "EpochSampler", "Indexed", "IndexedSample"]
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,23 @@ class Indexed(Dataset[IndexedSample]):
         return f"Indexed({self.dataset!r})"
 
 
-class _EpochIndex(int):
-    """An index that knows the epoch for which it was drawn; any dataset takes it for the integer it is."""
+class EpochIndex(int):
+    """An index that knows the epoch for which it was drawn; any dataset takes it for the integer it is.
+
+    Args:
+        index: The index.
+        epoch: The epoch, 0 to 2**24 - 1.
+    """
 
     epoch: int
 
-    def __new__(cls, index: int, epoch: int) -> "_EpochIndex":
+    def __new__(cls, index: int, epoch: int) -> "EpochIndex":  # noqa: D102
         self = super().__new__(cls, index)
         self.epoch = epoch
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _EpochIndex, (int(self), self.epoch)
+        return EpochIndex, (int(self), self.epoch)
 
 
 def _with_index(index: int, sample: Any) -> IndexedSample:
@@ -189,7 +194,11 @@ class EpochSampler(DistributedSampler[int]):
         return (len(self.images) + ranks - 1) // ranks
 
     def __iter__(self) -> Iterator[int]:
-        return _Pass(self)
+        return EpochPass(self)
+
+    def pass_over(self, epoch: int) -> Iterator[int]:
+        """Yield the indices of an epoch, each of which knows it; those of this rank only."""
+        return (EpochIndex(index, epoch) for index in self.order(epoch))
 
     def order(self, epoch: int) -> list[int]:
         """Return the indices of an epoch, in order; those of this rank only."""
@@ -203,30 +212,43 @@ class EpochSampler(DistributedSampler[int]):
         return f"EpochSampler({len(self)} images, shuffle={self.shuffle}, seed={self.seed}, epoch={self._next[0]})"
 
 
-class _Pass(Iterator[int]):
-    """One epoch of an `EpochSampler`. It begins with its first index: loaders make passes that they throw away."""
+class _CountsEpochs(Protocol):
+    """A sampler that counts epochs: `EpochSampler`, `SupportBatchSampler`."""
 
-    def __init__(self, sampler: EpochSampler) -> None:
+    _next: tuple[int, int]
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None: ...
+    def pass_over(self, epoch: int) -> Iterator[Any]: ...
+
+
+class EpochPass(Iterator[Any]):
+    """One epoch of a sampler. It begins when the first item is taken: loaders make passes that they throw away.
+
+    Args:
+        sampler: The sampler, which yields the items of an epoch in `pass_over`.
+    """
+
+    def __init__(self, sampler: _CountsEpochs) -> None:
         self._sampler = sampler
         self._place: tuple[int, int] | None = None
-        self._indices: Iterator[int] = iter(())
+        self._items: Iterator[Any] = iter(())
 
-    def __next__(self) -> int:
+    def __next__(self) -> Any:
         if self._place is None:
             self._begin(*self._sampler._next)
         assert self._place is not None
         epoch, place = self._place
-        index = next(self._indices)
+        item = next(self._items)
         self._place = (epoch, place + 1)
-        return _EpochIndex(index, epoch)
+        return item
 
     def _begin(self, epoch: int, start: int) -> None:
         self._place = (epoch, start)
-        self._indices = islice(self._sampler.order(epoch), start, None)
+        self._items = islice(self._sampler.pass_over(epoch), start, None)
         self._sampler._next = (epoch + 1, 0)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of images taken from it."""
+        """Return the epoch and the number of items taken from it."""
         epoch, place = self._place or self._sampler._next
         return {"epoch": epoch, "start": place}
 

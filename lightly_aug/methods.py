@@ -137,7 +137,7 @@ def _pirl_views(size: int, **options: Any) -> BaseCollateFunction:
 
 def _paws_views(size: int, **options: Any) -> BaseCollateFunction:
     if size <= _SMALL:
-        return PAWSCollateFunction(size, max(1, size * 9 // 16), 4, recipe="cifar", **options)
+        return PAWSCollateFunction(size, max(1, size * 9 // 16), 4, recipe="cifar", normalize=Normalize(), **options)
     return PAWSCollateFunction(size, size * 96 // 224, **options)
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, SupportsIndex, TypedDict
 
 from lightly_aug.invariances import Color, Shape, Texture
@@ -26,7 +26,7 @@ class Options(TypedDict, total=False):
     seed: SupportsIndex | None
     render: Literal["auto", "late", "worker"]
     engine: str
-    image: str | int | None
+    image: str | int | Sequence[str | int] | None
     mode: str | None
     decode: int | None
     background: str | tuple[int, int, int] | None

@@ -1,6 +1,7 @@
 """Photographs to try the library on: those that scikit-image ships, and those of a folder."""
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 from lightly_aug.images import image_files
 from lightly_aug.optional import extra
 
-__all__ = ["LabelledImages", "folder_images", "photograph_patches", "photographs"]
+__all__ = ["LabelledImages", "class_names", "folder_images", "photograph_patches", "photographs"]
 
 _FILES: Final = (
     *("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png"),
@@ -79,10 +80,24 @@ def photograph_patches(side: int = 64, train: int = 240, test: int = 60) -> Labe
     return images
 
 
-def folder_images(folder: str | os.PathLike[str]) -> LabelledImages:
-    """Return the image files of a folder, a fifth of them for testing.
+def class_names(folder: str | os.PathLike[str], files: Sequence[Path]) -> list[str] | None:
+    """Return the subfolder of each file as its label; None if there is only one, or an image outside of them.
 
-    The subfolders are the labels if there are several and no image is outside of them.
+    Args:
+        folder: The folder that was searched.
+        files: Files in it and in its subfolders.
+
+    Example:
+        >>> class_names("photos", [Path("photos/cats/1.jpg"), Path("photos/dogs/young/2.jpg")])
+        ['cats', 'dogs']
+    """
+    parts = [file.relative_to(folder).parts for file in files]
+    names = [part[0] for part in parts]
+    return names if len(set(names)) > 1 and all(len(part) > 1 for part in parts) else None
+
+
+def folder_images(folder: str | os.PathLike[str]) -> LabelledImages:
+    """Return the image files of a folder, a fifth of them for testing, with the labels that `class_names` finds.
 
     Args:
         folder: Folder to search, with its subfolders.
@@ -96,10 +111,9 @@ def folder_images(folder: str | os.PathLike[str]) -> LabelledImages:
         raise ValueError(
             f"folder_images: {folder} must hold at least 8 images (jpg, png, tif, webp, bmp, gif), got {len(files)}"
         )
-    parts = [file.relative_to(folder).parts for file in files]
-    classes = sorted({part[0] for part in parts}) if all(len(part) > 1 for part in parts) else []
-    classes = classes if len(classes) > 1 else []
-    labels = [classes.index(part[0]) if classes else 0 for part in parts]
+    names = class_names(folder, files) or []
+    classes = sorted(set(names))
+    labels = [classes.index(name) for name in names] or [0] * len(files)
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
     pairs = [(files[i], labels[i]) for i in order]
     cut = len(pairs) - max(2, len(pairs) // 5)

@@ -40,6 +40,8 @@ _COLOURS: Final = (
 
 The colormaps themselves have pairs that differ by less than 10.
 """
+_SHOWN: Final = 448
+"""Shorter side in pixels, at least, to which photographs are shrunk that are drawn small."""
 _HAIRLINE: Final = "#bbbbbb"
 _SAME, _OTHER = "#2ca02c", "#e41a1c"
 _GAP: Final = 0.12
@@ -118,6 +120,7 @@ def neighbours(
     features: Tensor,
     *,
     names: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
     queries: int = 6,
     count: int = 6,
     title: str = "",
@@ -125,10 +128,12 @@ def neighbours(
     """Draw images and their nearest neighbours, with the cosine similarity under each.
 
     Args:
-        images: The n images, of any kind that `lightly_aug.images.to_array` takes.
+        images: The n images, of any kind that `lightly_aug.images.to_array` takes. Those that are not drawn are not
+            read, and large photographs are shrunk while they are read.
         features: Features of the images, `(n, d)`.
         names: Class names of the n images. They are written under the images; frames are green around neighbours of
             the same class as the image, and red around others.
+        captions: More text to write under each of the n images, such as the names of their files.
         queries: Number of images to find neighbours of, evenly spaced.
         count: Number of neighbours of each image.
         title: Title of the figure.
@@ -142,14 +147,19 @@ def neighbours(
     similarity[torch.arange(len(chosen)), chosen] = -2  # an image is not its own neighbour
     values, found = similarity.topk(min(count, len(images) - 1))
     side, columns = 1.3, found.shape[1] + 1
-    figure, table = _lay_out(len(chosen), [side] * columns, side, 1 if names is None else 2, title=title)
+    texts = [[_shorten(text, side) for text in group] for group in (captions, names) if group is not None]
+    figure, table = _lay_out(len(chosen), [side] * columns, side, 1 + len(texts), title=title)
+
+    def draw(axes: Axes, i: int, last: str, frame: str) -> None:
+        _draw_block(axes, [to_array(images[i], decode=_SHOWN)], [frame])
+        _write_below(axes, "\n".join([text[i] for text in texts] + [last] * bool(last)))
+
     for axes, query, cosines, others in zip(table, chosen.tolist(), values.tolist(), found.tolist(), strict=True):
-        _draw_block(axes[0], [to_array(images[query])], [_HAIRLINE])
-        _write_below(axes[0], "image" if names is None else names[query])
+        draw(axes[0], query, "" if texts else "image", _HAIRLINE)
         for place, cosine, i in zip(axes[1:], cosines, others, strict=True):
-            frame = _HAIRLINE if names is None else _SAME if names[i] == names[query] else _OTHER
-            _draw_block(place, [to_array(images[i])], [frame])
-            _write_below(place, f"{cosine:.2f}" if names is None else f"{names[i]}\n{cosine:.2f}")
+            draw(
+                place, i, f"{cosine:.2f}", _HAIRLINE if names is None else _SAME if names[i] == names[query] else _OTHER
+            )
     return figure
 
 
@@ -334,6 +344,17 @@ def _wrap(words: Sequence[str], width: float) -> str:
     return "\n".join(lines).replace("\xa0", " ")
 
 
+def _shorten(text: str, width: float) -> str:
+    """Leave out the middle of a text that is wider than a cell.
+
+    Example:
+        >>> _shorten("IMG_20240131_120000_003.jpg", 1.3)
+        'IMG_2024013…00_003.jpg'
+    """
+    most = int(17 * width)
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+
+
 # --- points -----------------------------------------------------------------------------------------------------
 
 
@@ -367,7 +388,7 @@ def _draw_thumbnails(
     for i, place in enumerate(places):
         if all(np.abs(place - places[j]).max() > 2.2 * side for j in taken):
             taken.append(i)
-            _show(axes, to_array(images[i]), (*(place - side / 2), *(place + side / 2)), colours[i])
+            _show(axes, to_array(images[i], decode=_SHOWN), (*(place - side / 2), *(place + side / 2)), colours[i])
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
@@ -399,13 +420,17 @@ def _lay_out(
     """
     with extra("plot"):
         from matplotlib.figure import Figure
-    above = _GAP + 0.3 * bool(title) + 0.22 * bool(heads)
-    pitch = side + lines * _LINE + 1.5 * _GAP
     section = sum(widths) + _GAP * (len(widths) + 2)
-    width, height = section * sections, above + rows * pitch
+    width = section * sections
+    title_lines = textwrap.wrap(title, max(1, int(8.5 * width)))
+    above = _GAP + 0.3 * bool(title) + 0.2 * max(0, len(title_lines) - 1) + 0.22 * bool(heads)
+    pitch = side + lines * _LINE + 1.5 * _GAP
+    height = above + rows * pitch
     figure = Figure(figsize=(width, height))
     if title:
-        figure.suptitle(title, x=_GAP / width, y=1 - _GAP / height, ha="left", va="top", fontsize=12, weight="bold")
+        figure.suptitle(
+            "\n".join(title_lines), x=_GAP / width, y=1 - _GAP / height, ha="left", va="top", fontsize=12, weight="bold"
+        )
     cells = [
         (section * number + sum(widths[:i]) + _GAP * (i + 1), own)
         for number in range(sections)

@@ -54,17 +54,23 @@ __all__ = [
 Size = int | tuple[int, int]
 Range = tuple[float, float]
 
+_CIFAR = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+"""The normalisation of CIFAR in PAWS' code."""
+
 
 class SimCLRCollateFunction(BaseCollateFunction):
     """Two views as in SimCLR, versions 1 and 2 (Chen et al. 2020, arXiv 2002.05709 and 2006.10029).
 
     Bicubic crop of .08 to 1 of the image, flip, jitter (.8, .8, .8, .2) x strength with probability .8, grayscale
-    .2, blur .5. The paper does not normalise; for CIFAR it uses `strength=0.5, blur=0`.
+    .2, blur .5. The paper does not normalise; for CIFAR it uses `strength=0.5, blur=0`. The authors' code draws one
+    sigma for all blurred images of a batch, here each image has its own.
 
     Args:
         size: Side of the views, or (height, width), in pixels.
         strength: Strength of the colour jitter.
         blur: Probability of a Gaussian blur.
+        convention: "tensorflow" uses the jitter of version 1 in the authors' code and a blur that sees zeros around
+            the view; only the reference engine renders them. "torchvision" is what reimplementations in PyTorch use.
         normalize: The normalisation; None leaves values in [0, 1].
         **options: As in `BaseCollateFunction`.
     """
@@ -75,14 +81,15 @@ class SimCLRCollateFunction(BaseCollateFunction):
         *,
         strength: float = 1.0,
         blur: float = 0.5,
+        convention: Convention = "torchvision",
         normalize: Normalize | None = None,
         **options: Unpack[Options],
     ) -> None:
         s = strength
         view = View(
             Shape(size, interpolation="bicubic"),
-            Color(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s),
-            Texture(blur),
+            Color(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, convention=convention),
+            Texture(blur, border=_border(convention)),
             normalize,
         )
         super().__init__([view, view], **options)
@@ -253,7 +260,8 @@ class DINOCollateFunction(BaseCollateFunction):
 
     Bicubic crops of .4 to 1 of the image and of .05 to .4 (for ResNet-50 .14 to 1 and .05 to .14), flip, jitter
     (.4, .4, .2, .1) with probability .8, grayscale .2; the first large view is always blurred, the second is blurred
-    with probability .1 and solarized with .2, the small views are blurred with probability .5.
+    with probability .1 and solarized with .2, the small views are blurred with probability .5. Without small views the
+    authors recommend `scale=(0.14, 1.0)`.
 
     Args:
         size: Side of the large views, or (height, width), in pixels.
@@ -292,25 +300,44 @@ class PIRLCollateFunction(BaseCollateFunction):
     """The image and its jigsaw as in PIRL (Misra and van der Maaten 2019, arXiv 1912.01991): 1 + grid**2 views.
 
     View 0 crops .08 to 1 of the image. The patches come from another crop, of .6 to 1, which is cut into 3 x 3 cells;
-    each patch is anywhere in its cell, and the cells are in random order. Then, independently for each view: always
-    jitter (.4, .4, .4, .2), grayscale .2, flip. After the jitter the authors apply a photometric step (posterize,
-    sharpness, solarize or autocontrast, probability .66), which is left out here; Kornia has such steps::
+    each patch is anywhere in its cell (the authors' code never takes the last row and column of places), and the cells
+    are in random order. Then, independently for each view, what the recipe says.
 
-        posterize, sharpness = K.RandomPosterize((4, 8), p=1.0), K.RandomSharpness(0.9, p=1.0)
-        one = K.ImageSequential(posterize, sharpness, K.RandomAutoContrast(p=1.0), random_apply=1)
-        PIRLCollateFunction(photometric=one)
+    Recipe "paper": always jitter (.4, .4, .4, .2), grayscale .2, flip. After the jitter the authors' code has a
+    photometric step, which is left out here: with probability .66 it does four things one after the other, posterize to
+    4 to 8 bits, change the sharpness by a factor of .1 to 1.9, solarize at any threshold, and stretch the contrast. The
+    example adds it; Kornia draws 4 and 8 bits half as often as the others, and makes a constant channel black.
+
+    Recipe "blur", of the authors' later models with MLP heads: flip, jitter (.8, .8, .8, .2) with probability .8,
+    grayscale .2, blur .5.
 
     Args:
         size: Side of the view of the image, or (height, width), in pixels.
         patch: Side of the patches, or (height, width), in pixels.
         jigsaw: Side of the crop that the patches are cut from, or (height, width), in pixels.
         grid: Cells along either side.
+        recipe: "paper" or "blur".
         photometric: A further operation or Kornia module after the jitter.
         normalize: The normalisation; None leaves values in [0, 1].
         **options: As in `BaseCollateFunction`.
 
     Raises:
-        ValueError: A patch is larger than a cell.
+        ValueError: A patch is larger than a cell, or there is no such recipe.
+
+    Example:
+        >>> import kornia.augmentation as K
+        >>> import torch
+        >>> class Photometric(K.ImageSequential):
+        ...     def forward(self, images):
+        ...         chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.66
+        ...         return torch.where(chosen, super().forward(images), images)
+        >>> photometric = Photometric(
+        ...     K.RandomPosterize((4.0, 8.0), p=1.0),
+        ...     K.RandomSharpness((0.1, 1.9), p=1.0),
+        ...     K.RandomSolarize((0.0, 1.0), (0.0, 0.0), p=1.0),
+        ...     K.RandomAutoContrast(p=1.0),
+        ... )
+        >>> collate = PIRLCollateFunction(photometric=photometric)
     """
 
     def __init__(
@@ -320,10 +347,12 @@ class PIRLCollateFunction(BaseCollateFunction):
         jigsaw: Size = 255,
         grid: int = 3,
         *,
+        recipe: Literal["paper", "blur"] = "paper",
         photometric: Operation | nn.Module | None = None,
         normalize: Normalize | None = Normalize(),
         **options: Unpack[Options],
     ) -> None:
+        check_choice(self, ("paper", "blur"), recipe=recipe)
         source, patches = RandomResizedCrop(jigsaw, (0.6, 1.0)), RandomJigsawPatch(patch, 0, grid)
         assert isinstance(source.size, tuple)
         assert isinstance(patches.size, tuple)
@@ -333,10 +362,12 @@ class PIRLCollateFunction(BaseCollateFunction):
                 f"{type(self).__name__}: patch must fit into a cell, which is {cell[0]}x{cell[1]} "
                 f"(jigsaw {source.size[0]}x{source.size[1]} // grid {grid}), got {patches.size[0]}x{patches.size[1]}"
             )
-        rest = (
-            *(ColorJitter(0.4, 0.4, 0.4, 0.2), photometric),
-            *(RandomGrayscale(0.2), RandomHorizontalFlip(), normalize),
-        )
+        flip, gray = RandomHorizontalFlip(), RandomGrayscale(0.2)
+        rest: tuple[Item | None, ...]
+        if recipe == "paper":
+            rest = ColorJitter(0.4, 0.4, 0.4, 0.2), photometric, gray, flip, normalize
+        else:
+            rest = flip, ColorJitter(0.8, 0.8, 0.8, 0.2, 0.8), photometric, gray, Texture(), normalize
         views = [View(RandomResizedCrop(size), *rest)]
         views += [
             View(Shared("jigsaw", source, RandomJigsawPatch(patch, number, grid)), *rest) for number in range(grid**2)
@@ -350,14 +381,16 @@ class PAWSCollateFunction(BaseCollateFunction):
     ImageNet: SwAV's views, with bilinear crops of .14 to 1 of the image and of .05 to .14, flip, jitter
     (.8, .8, .8, .2) with probability .8, grayscale .2, blur .5. CIFAR: crops of .75 to 1 and of .3 to .75, flip, jitter
     (.4, .4, .4, .1) with probability .8, solarize .2 with a threshold drawn from (0, 1), equalize .2 (which the
-    reference engine does).
+    reference engine does). Without small views, crops of .08 to 1, for CIFAR of .5 to 1.
 
     Args:
         size: Side of the large views, or (height, width), in pixels; by default 224, for CIFAR 32.
         local_size: Side of the small views, or (height, width), in pixels; by default 96, for CIFAR 18.
         local_views: Number of small views.
         recipe: "imagenet" or "cifar".
-        normalize: The normalisation; None leaves values in [0, 1].
+        scale: Area of the crop of a large view as a share of the image; by default the recipe's.
+        local_scale: Area of the crop of a small view as a share of the image; by default the recipe's.
+        normalize: The normalisation, by default that of ImageNet or CIFAR-10; None leaves values in [0, 1].
         **options: As in `BaseCollateFunction`.
 
     Raises:
@@ -371,21 +404,24 @@ class PAWSCollateFunction(BaseCollateFunction):
         local_views: int = 6,
         *,
         recipe: Literal["imagenet", "cifar"] = "imagenet",
-        normalize: Normalize | None = Normalize(),
+        scale: Range | None = None,
+        local_scale: Range | None = None,
+        normalize: Normalize | Literal["recipe"] | None = "recipe",
         **options: Unpack[Options],
     ) -> None:
         check_choice(self, ("imagenet", "cifar"), recipe=recipe)
         check_integer(self, least=0, local_views=local_views)
-        rest: tuple[Item | None, ...]
+        rest: tuple[Item, ...]
         if recipe == "imagenet":
-            sizes, scales = (224, 96), ((0.14, 1.0), (0.05, 0.14))
-            rest = Color(0.8, 0.8, 0.8, 0.2), Texture(), normalize
+            sizes, scales, alone, norm = (224, 96), ((0.14, 1.0), (0.05, 0.14)), (0.08, 1.0), Normalize()
+            rest = Color(0.8, 0.8, 0.8, 0.2), Texture()
         else:
-            sizes, scales = (32, 18), ((0.75, 1.0), (0.3, 0.75))
-            solarize = RandomSolarize((0.0, 1.0), 0.2)
-            rest = Color(0.4, 0.4, 0.4, 0.1, grayscale=0), solarize, RandomEqualize(0.2), normalize
-        large = View(Shape(sizes[0] if size is None else size, scales[0]), *rest)
-        small = View(Shape(sizes[1] if local_size is None else local_size, scales[1]), *rest)
+            sizes, scales, alone, norm = (32, 18), ((0.75, 1.0), (0.3, 0.75)), (0.5, 1.0), _CIFAR
+            rest = Color(0.4, 0.4, 0.4, 0.1, grayscale=0), RandomSolarize((0.0, 1.0), 0.2), RandomEqualize(0.2)
+        scale = scale or (scales[0] if local_views else alone)
+        end = norm if normalize == "recipe" else normalize
+        large = View(Shape(sizes[0] if size is None else size, scale), *rest, end)
+        small = View(Shape(sizes[1] if local_size is None else local_size, local_scale or scales[1]), *rest, end)
         super().__init__([large] * 2 + [small] * local_views, **options)
 
 
@@ -393,7 +429,9 @@ class AMDIMCollateFunction(BaseCollateFunction):
     """Two views as in AMDIM (Bachman et al. 2019, arXiv 1906.00910).
 
     Both views share one flip. Then, independently for each view: a bicubic crop of .3 to 1 of the image with a ratio of
-    .7 to 1.4, jitter (.4, .4, .4, .1) with probability .8, grayscale .25.
+    .7 to 1.4, jitter (.4, .4, .4, .1) with probability .8, grayscale .25. This is the paper's recipe for ImageNet at
+    128 pixels. Its recipes for CIFAR (a translation with reflected borders in place of the crop) and for STL-10 (64
+    pixels), both with a hue of .2 and with their own means and deviations, are not here.
 
     Args:
         size: Side of the views, or (height, width), in pixels.
@@ -413,9 +451,10 @@ class CPCCollateFunction(BaseCollateFunction):
     """Overlapping patches as in CPC 2 (Hénaff et al. 2019, arXiv 1905.09272): grid**2 views, row by row from the top.
 
     All patches are cut from one crop of the image. Then, independently for each patch: flip .5, jitter
-    (.4, .4, .4, .1) with probability .8, grayscale .25. The paper's two primitives of AutoAugment, its elastic
-    deformation and its shear are left out. The scale of the crop is our choice: patches of a smaller part of the image
-    are hard to distinguish.
+    (.4, .4, .4, .1) with probability .8, grayscale .25. These numbers are AMDIM's, which an independent implementation
+    of CPC takes, too. The paper's two primitives of AutoAugment, its elastic deformation, its shear and its change of
+    the colour histogram are left out. The scale of the crop is our choice: patches of a smaller part of the image are
+    hard to distinguish.
 
     Args:
         size: Side of the crop in pixels: one patch plus a whole number of strides.
@@ -461,7 +500,9 @@ class LooCCollateFunction(BaseCollateFunction):
 
     Each group of augmentations is an invariance that one head of the network does not learn. In key k_i, with i from 1
     to n, group i uses the same random numbers as in the query, and all other groups are independent; in k_0 all groups
-    are independent. In the paper the groups are rotation, colour and texture; every view begins with crop and flip::
+    are independent. The default crop, .08 to 1 of the image, is ours: the authors published no code, and MoCo, on which
+    the paper builds, crops .2 to 1. In the paper the groups are rotation, colour and texture; every view begins with
+    crop and flip::
 
         rotation, crop = RandomRotation90(1.0), Shape(224)
         LooCCollateFunction(groups={"rotation": rotation, "color": Color()}, base=crop)
@@ -658,9 +699,13 @@ def _byol(size: Size, normalize: Normalize | None, convention: Convention = "tor
     """Build the two views of BYOL, which other methods use, too."""
     shape = Shape(size, interpolation="bicubic")
     color = Color(0.4, 0.4, 0.2, 0.1, convention=convention)
-    border: Literal["reflect", "zeros"] = "zeros" if convention == "tensorflow" else "reflect"
+    border = _border(convention)
     textures = Texture(1.0, border=border), Texture(0.1, solarize=0.2, border=border)
     return [View(shape, color, texture, normalize) for texture in textures]
+
+
+def _border(convention: Convention) -> Literal["reflect", "zeros"]:
+    return "zeros" if convention == "tensorflow" else "reflect"
 
 
 def _items(items: Item | Iterable[Item]) -> list[Item]:

@@ -17,7 +17,7 @@ from lightly_aug.philox import U64
 
 __all__ = ["Taken", "batch_members", "map_members", "take_images"]
 
-Key = str | int | None
+Place = str | int
 # the usual keys of an image in a mapping: the first two in Hugging Face Datasets, the others in WebDataset
 KEYS = ("image", "img", "jpg", "jpeg", "png", "webp")
 
@@ -27,11 +27,12 @@ class Taken:
     """The images of a batch, and a function that rebuilds the batch.
 
     Attributes:
-        images: The images, one for each sample.
-        names: What to call each sample in error messages.
+        images: The images, one for each sample; if a sample has several, all first ones, all second ones and so on.
+        names: What to call each image in error messages.
         index: `(n,)` int64, the indices of the samples in the dataset; None unless the dataset is `Indexed`.
         epoch: `(n,)` uint64, the epochs of the samples; None unless an `EpochSampler` counted them.
-        rebuild: Makes the batch from its views: they take the place of the images, and everything else is collated.
+        rebuild: Makes the batch from its views: they take the place of the first image, other images are left out, and
+            everything else is collated.
     """
 
     images: list[Any]
@@ -41,16 +42,16 @@ class Taken:
     rebuild: Callable[[Any], Any]
 
 
-def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
-    """Find the image in every sample of a batch.
+def take_images(samples: Sequence[Any], *places: Place) -> Taken:
+    """Find the image, or the images, in every sample of a batch.
 
     Args:
         samples: Images; or tuples, lists, mappings, named tuples or dataclass instances that hold an image each. All
             are of one kind. A mapping of "bytes" and "path", as made by `Image(decode=False)` of Hugging Face
             Datasets, is an image too: its bytes or, if they are None, the file at its path.
-        key: The place of the image in a sample. By default, "image" or else the only one of "img", "jpg", "jpeg",
-            "png" and "webp" in a mapping; the field `image`, else the first field, in a named tuple or dataclass; and 0
-            in a tuple or list.
+        *places: The places of the images in a sample. By default, there is one image: "image" or else the only one of
+            "img", "jpg", "jpeg", "png" and "webp" in a mapping; the field `image`, else the first field, in a named
+            tuple or dataclass; and 0 in a tuple or list.
 
     Raises:
         TypeError: The samples are one image.
@@ -69,14 +70,18 @@ def take_images(samples: Sequence[Any], key: Key = None) -> Taken:
             epoch = np.array([sample.epoch for sample in samples], dtype=np.uint64)
         samples = [sample.sample for sample in samples]
     names = [f"sample {i}" if index is None else f"sample {i} (index {index[i]})" for i in range(len(samples))]
-    bare = is_image(samples[0]) or (key is None and _is_undecoded(samples[0]))
-    images, rebuild = (list(samples), _identity) if bare else _take_from_members(samples, key, names)
+    bare = is_image(samples[0]) or (not places and _is_undecoded(samples[0]))
+    if bare and len(places) > 1:
+        raise ValueError(f"{names[0]} is one image, and image={places} asks for samples that hold several")
+    images, rebuild = (list(samples), _identity) if bare else _take_from_members(samples, places, names)
+    if len(places) > 1:
+        names = [f"{name} at {place!r}" for place in places for name in names]
     for i, member in enumerate(images):
         if path := _path_of(member):
             names[i] += f", {path}"
         image = images[i] = _take_undecoded(member, names[i]) if _is_undecoded(member) else member
         if not is_image(image):
-            place = "" if key is None else f" at {key!r}"
+            place = f" at {places[0]!r}" if len(places) == 1 else ""
             raise ValueError(
                 f"{names[i]} has a {type(image).__name__}{place} where an image is wanted; image= names its place"
             )
@@ -113,16 +118,19 @@ def _identity(views: Any) -> Any:
     return views
 
 
-def _take_from_members(samples: Sequence[Any], key: Key, names: list[str]) -> tuple[list[Any], Callable[[Any], Any]]:
+def _take_from_members(
+    samples: Sequence[Any], places: tuple[Place, ...], names: list[str]
+) -> tuple[list[Any], Callable[[Any], Any]]:
     """Return the images of samples that have members, and the function that rebuilds their batch."""
     first = samples[0]
+    left_out: dict[Any, None] = {}  # fields that a named tuple or a dataclass instance must have
     make: Callable[[dict[Any, Any]], Any]
     if isinstance(first, Mapping):
         make = _identity
     elif dataclasses.is_dataclass(first) and not isinstance(first, type):
-        make = partial(_replace_members, first)
+        make, left_out = partial(_replace_members, first), dict.fromkeys(places)
     elif isinstance(first, tuple) and hasattr(first, "_asdict"):
-        make = lambda members: type(first)(**members)  # noqa: E731
+        make, left_out = lambda members: type(first)(**members), dict.fromkeys(places)
     elif isinstance(first, tuple | list):
         make = lambda members: tuple(members.values())  # noqa: E731
     else:
@@ -131,23 +139,28 @@ def _take_from_members(samples: Sequence[Any], key: Key, names: list[str]) -> tu
             "wants an image, a tuple or list, a mapping, a named tuple or a dataclass"
         )
     rows = [batch_members(sample) if _is_same_kind(sample, first) else {} for sample in samples]
-    if key is None:
+    if not places:
         if isinstance(first, Mapping):
-            key = _find_key(rows[0], names[0])
+            places = (_find_key(rows[0], names[0]),)
         else:
-            key = "image" if "image" in rows[0] else next(iter(rows[0]), 0)
+            places = ("image" if "image" in rows[0] else next(iter(rows[0]), 0),)
     for row, name, sample in zip(rows, names, samples, strict=True):
         if row.keys() != rows[0].keys():
             raise ValueError(
                 f"{name} has members {_list_names(row) or type(sample).__name__}, {names[0]} has {_list_names(rows[0])}"
             )
-        if key not in row:
-            raise ValueError(f"{name} has no member {key!r}, it has {_list_names(row)}; image= names the image's place")
+        for place in places:
+            if place not in row:
+                raise ValueError(
+                    f"{name} has no member {place!r}, it has {_list_names(row)}; image= names the image's place"
+                )
 
     def rebuild(views: Any) -> Any:
-        return make({k: views if k == key else _collate(k, [row[k] for row in rows]) for k in rows[0]})
+        others = {key: _collate(key, [row[key] for row in rows]) for key in rows[0] if key not in places}
+        members = left_out | {places[0]: views} | others
+        return make({key: members[key] for key in rows[0] if key in members})
 
-    return [row[key] for row in rows], rebuild
+    return [row[place] for place in places for row in rows], rebuild
 
 
 def _find_key(row: dict[Any, Any], name: str) -> str:

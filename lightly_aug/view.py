@@ -1,6 +1,7 @@
 """The view: what happens to an image, in order."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -182,7 +183,8 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
             width: `(n,)` widths.
 
         Raises:
-            ValueError: A geometric module of Kornia is in the view: it draws only when the view is rendered.
+            ValueError: A geometric module of Kornia, or a function that may move pixels, is in the view: it draws only
+                when the view is rendered.
         """
         total = np.broadcast_to(np.eye(3), (len(drawn), 3, 3))
         for operation, own in walk(self.operations, drawn):
@@ -239,7 +241,9 @@ def _operations(item: object) -> tuple[Operation, ...]:
         return (item,)
     if isinstance(item, nn.Module) and any(c.__module__.startswith("kornia.augmentation.") for c in type(item).__mro__):
         return (KorniaModule(item),)
+    if isinstance(item, Mapping) and {"mean", "std"} <= item.keys():
+        raise TypeError(f"View: got {item!r} to normalise, write Normalize(mean={item['mean']}, std={item['std']})")
     raise TypeError(
         f"View: got {type(item).__module__}.{type(item).__qualname__}, wants Shape, Texture, Color, Shared, "
-        "an Operation or a module of kornia.augmentation"
+        "an Operation or a module of kornia.augmentation; other functions and modules go in PerImage or Batched"
     )

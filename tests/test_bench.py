@@ -1,6 +1,7 @@
 """The benchmarks: their arithmetic, on toys and on small batches."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from lightly_aug.bench import (
     write_report,
 )
 from lightly_aug.photographs import photographs
+from lightly_aug.status import show_wait
 
 
 class Clock:
@@ -85,6 +87,26 @@ def test_a_rival_that_fails_is_left_out_with_the_reason_but_ours_must_not_fail(c
     assert results.skipped == {"theirs": "RuntimeError: of another version"}
     with pytest.raises(RuntimeError, match="another version"):
         measure([Contender("ours", broken, 1), ours], rounds=1, seconds=0)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_who_waits_at_a_terminal_sees_progress_on_stderr(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")  # rich takes the first for a terminal
+    measure([Contender("ours", clock.work(1), 10)], "toys", rounds=1, seconds=1)
+    out, err = capsys.readouterr()
+    assert not out
+    assert ("toys" in err) == terminal
+
+
+def test_progress_needs_no_rich(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightly_aug.status.find_spec", lambda name: None)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setitem(sys.modules, "rich", None)
+    measure([Contender("ours", clock.work(1), 10)], rounds=1, seconds=1)
+    with show_wait("waiting"):
+        pass
 
 
 def test_the_report_is_written_and_says_where_ours_loses(tmp_path: Path) -> None:

@@ -1,24 +1,28 @@
 """The command line: every command in process, and two in a process of their own."""
 
-import json
+import csv
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from helpers.photos import write_photos
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_model
+from torch import nn
+from torchvision.transforms.v2.functional import center_crop, resize, to_image
 
 import lightly_aug
 from lightly_aug import Normalize
 from lightly_aug.cli import main
 from lightly_aug.demo import run
+from lightly_aug.images import to_array
 from lightly_aug.methods import METHODS
 from lightly_aug.models import resnet
+from lightly_aug.plot import neighbours
+from lightly_aug.weights import load_backbone, read_metadata, save_backbone
 
 
 class Done(NamedTuple):
@@ -69,7 +73,7 @@ def flat(text: str) -> str:
 
 def test_version_and_help_with_examples(command: Command) -> None:
     assert command("--version").out.strip() == lightly_aug.__version__
-    for name in ("views", "train", "demo", "bench"):
+    for name in ("views", "train", "embed", "neighbours", "demo", "bench"):
         done = command(name, "--help")
         assert done.code == 0
         assert f"Example: lightly-aug {name}" in flat(done.out)
@@ -109,11 +113,10 @@ def test_train_saves_a_backbone_that_loads(tmp_path: Path) -> None:
     options = ["--method", "simclr", "--backbone", "resnet10", "--size", 32, "--epochs", 2, "--batch-size", 3]
     done = run_process("train", tmp_path / "photos", *options, "--device", "cpu", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert "resnet('resnet10', stem='cifar', norm='batch')" in done.stdout
-    network = resnet("resnet10", stem="cifar")
-    before = network.conv1.weight.clone()
-    assert not any(load_model(network, tmp_path / "out" / "backbone.safetensors"))  # keys that are missing or left
-    assert not torch.equal(before, network.conv1.weight)
+    file = tmp_path / "out" / "backbone.safetensors"
+    assert f"load_backbone({str(file)!r})" in done.stdout
+    network, collate, _ = load_backbone(file)
+    assert network(collate([torch.rand(3, 50, 40)])[0]).shape == (1, 512)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +129,10 @@ def test_train_with_methods_that_need_something_special(
     words = ["--method", method, *options, "--backbone", "resnet10", "--size", 32, "--epochs", 1, "--workers", 0]
     done = command("train", tmp_path / "photos", *words, "--device", "cpu", "--out", tmp_path / "out")
     assert done.code == 0, done.err
-    norm = "layer" if method == "cpc" else "batch"
-    assert f"norm={norm!r}" in done.out
-    network = resnet("resnet10", stem="cifar", norm=METHODS[method].norm)
-    assert not any(load_model(network, tmp_path / "out" / "backbone.safetensors"))  # keys that are missing or left
+    norms = {"cpc": nn.GroupNorm}
+    assert any(
+        type(module) is norms.get(method, nn.BatchNorm2d) for module in load_backbone(tmp_path / "out")[0].modules()
+    )
 
 
 def test_train_takes_the_heads_of_the_paper_on_request(
@@ -206,22 +209,217 @@ def test_train_says_how_the_backbone_was_trained(
     words = ["--method", method, "--size", size, "--epochs", 3, "--out", tmp_path]
     done = command("train", tmp_path / "photos", *QUICK, *words)
     assert done.code == 0, done.err
-    with safe_open(tmp_path / "backbone.safetensors", "pt") as file:
-        metadata = file.metadata()
+    metadata = read_metadata(tmp_path)
     found = metadata.pop("normalize")
-    assert (None if found == "none" else Normalize(**json.loads(found))) == normalize
+    assert (None if found is None else Normalize(**found)) == normalize
     assert metadata == {
-        "method": method,
-        "arch": "resnet10",
-        "stem": stem,
-        "norm": norm,
-        "size": str(size),
-        "epochs": "3",
-        "lightly_aug": lightly_aug.__version__,
-        "torch": torch.__version__,
+        "backbone": {"name": "resnet10", "arguments": {"stem": stem, "norm": norm}},
+        "size": size,
+        "mode": "RGB",
+        "background": "white",
+        "notes": {"method": method, "epochs": 3},
+        "versions": {"lightly_aug": lightly_aug.__version__, "torch": str(torch.__version__)},
     }
-    scale = f"normalised by mean {normalize.mean} and std {normalize.std}" if normalize else "not normalised"
-    assert done.out.splitlines()[-1] == f"It expects inputs in [0, 1], {scale}."
+
+
+# --- after training ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """The folder of a run, with a backbone for normalised images of 32 pixels."""
+    torch.manual_seed(0)
+    file = tmp_path / "run" / "backbone.safetensors"
+    settings: dict[str, Any] = {
+        "arch": "resnet10",
+        "arguments": {"stem": "cifar"},
+        "size": 32,
+        "normalize": Normalize(),
+    }
+    save_backbone(resnet("resnet10", stem="cifar"), file, notes={"method": "byol"}, **settings)
+    return file.parent
+
+
+def embed_by_hand(run: Path, files: list[Path]) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    rows = []
+    for file in files:
+        pixels = to_image(Image.open(file).convert("RGB")) / 255
+        pixels = center_crop(resize(pixels, [32], antialias=True), [32]).as_subclass(torch.Tensor)
+        with torch.no_grad():
+            rows.append(load_backbone(run).network(((pixels - mean) / std)[None])[0].numpy())
+    return np.stack(rows)
+
+
+def read_table(file: Path) -> dict[str, Any]:
+    if file.suffix == ".npz":
+        return dict(np.load(file))
+    if file.suffix == ".parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(file).to_pydict()
+        return {name: np.array(column) for name, column in table.items()}
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    wide = [[np.float32(row[f"f{i}"]) for i in range(512)] for row in rows]
+    texts = {name: np.array([row[name] for row in rows]) for name in ("name", "label") if name in rows[0]}
+    assert len(rows[0]) == 512 + len(texts)
+    return texts | {"features": np.array(wide)}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_embed_writes_features_with_names_and_labels(
+    command: Command, tmp_path: Path, trained: Path, suffix: str, workers: int
+) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, classes=2, count=3)
+    out = tmp_path / "new" / f"features{suffix}"
+    words = ["--batch-size", 4, "--workers", workers, "--device", "cpu", "--out", out]
+    done = command("embed", trained, photos, *words)
+    assert done == (0, f"{out}: 6 images, 512 features of each, 2 labels\n", "")
+    files = sorted(photos.rglob("*.jpg"))
+    table = read_table(out)
+    assert set(table) == {"name", "label", "features"}
+    assert table["name"].tolist() == [file.relative_to(photos).as_posix() for file in files]
+    assert table["label"].tolist() == [file.parent.name for file in files]
+    np.testing.assert_allclose(table["features"], embed_by_hand(trained, files), rtol=1e-3, atol=1e-3)
+
+
+def test_embed_of_a_folder_without_classes_and_of_a_file_of_weights(
+    command: Command, tmp_path: Path, trained: Path
+) -> None:
+    write_photos(tmp_path / "photos", classes=1, count=2)
+    out = tmp_path / "features.npz"
+    words = ["--workers", 0, "--device", "cpu", "--out", out]
+    done = command("embed", trained / "backbone.safetensors", tmp_path / "photos", *words)
+    assert done.out == f"{out}: 2 images, 512 features of each\n"
+    assert set(read_table(out)) == {"name", "features"}
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("features.txt", "lightly-aug embed: suffix must be one of '.npz', '.csv', '.parquet', got '.txt'"),
+        ("features.parquet", "needs pyarrow: pip install pyarrow, or write .npz or .csv"),
+        ("a.jpg/features.npz", "lightly-aug embed: --out must be a file that can be written"),
+        ("run.npz", "run.npz is a folder"),
+    ],
+)
+def test_embed_checks_out_before_it_works(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "run.npz").mkdir()
+    done = command("embed", tmp_path / "nowhere", tmp_path / "nowhere", "--out", tmp_path / out)
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_neighbours_draws_images_beside_the_most_similar(
+    command: Command, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, classes: int
+) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, classes=classes, count=3)
+    files = sorted(photos.rglob("*.jpg"))
+    drawn: dict[str, Any] = {}
+
+    def draw(images: list[Path], features: torch.Tensor, **settings: Any) -> Any:
+        drawn.update(settings, images=images, features=features)
+        return neighbours(images, features, **settings)
+
+    monkeypatch.setattr("lightly_aug.after_training.draw_neighbours", draw)
+    out = tmp_path / "new" / "neighbours.png"
+    words = ["--rows", 2, "--count", 1, "--workers", 0, "--device", "cpu", "--out", out]
+    done = command("neighbours", trained, photos, *words)
+    assert done == (0, f"{out}: 2 of {len(files)} images and their nearest neighbours\n", "")
+    with Image.open(out) as picture:
+        assert picture.height > 300
+    assert drawn["images"] == files
+    assert drawn["captions"] == [file.name for file in files]
+    assert drawn["names"] == (None if classes == 1 else [file.parent.name for file in files])
+    assert drawn["title"].startswith("resnet10 trained with byol: images of photos and their nearest neighbours")
+    np.testing.assert_allclose(drawn["features"], embed_by_hand(trained, files), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("options", "decode"), [([], 64), (["--decode", 0], None), (["--decode", 50], 50)])
+@pytest.mark.parametrize("name", ["train", "embed", "neighbours", "demo"])
+def test_photographs_are_shrunk_to_twice_the_size_unless_the_user_says_otherwise(
+    command: Command,
+    tmp_path: Path,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    options: list[object],
+    decode: int | None,
+) -> None:
+    seen = set()
+
+    def read(image: Any, mode: str | None, asked: int | None, *rest: Any) -> Any:
+        seen.add(asked)
+        return to_array(image, mode, asked, *rest)
+
+    monkeypatch.setattr("lightly_aug.collate.to_array", read)
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    write_photos(photos, classes=1, count=8)
+    quick = ["--workers", 0, "--device", "cpu"]
+    words: dict[str, list[object]] = {
+        "train": ["train", photos, *quick, "--backbone", "resnet10", "--size", 32, "--epochs", 1, "--out", out],
+        "embed": ["embed", trained, photos, *quick, "--out", f"{out}.npz"],
+        "neighbours": ["neighbours", trained, photos, *quick, "--out", f"{out}.png"],
+        "demo": ["demo", "--data", photos, "--size", 32, "--epochs", 1, "--out", out],
+    }
+    done = command(*words[name], *options)
+    assert done.code == 0, done.err
+    assert seen == {decode}
+    assert "twice the side of the views. 0 reads all pixels" in flat(command(name, "--help").out)
+
+
+# --- manners ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("lightly-aug ne", {"neighbours"}),
+        ("lightly-aug train photos --method mo", {"moco", "moco-v1", "moco-v3"}),
+        ("lightly-aug train photos --method pa", set()),  # PAWS needs labels
+        ("lightly-aug views photos --method te", {"texture"}),
+        ("lightly-aug bench --method s", {"simclr", "swav"}),
+        ("lightly-aug train photos --backbone wide", {"wide_resnet50_2", "wide_resnet101_2"}),
+    ],
+)
+def test_a_shell_completes(command: Command, monkeypatch: pytest.MonkeyPatch, line: str, completions: set[str]) -> None:
+    monkeypatch.setenv("_LIGHTLY_AUG_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    assert set(command().out.split()) == completions
+
+
+def test_an_unknown_command_names_the_nearest(command: Command) -> None:
+    done = command("neighbors")
+    assert done.code == 2
+    assert "Did you mean 'neighbours'?" in flat(done.err)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_who_waits_at_a_terminal_sees_that_something_happens(
+    command: Command, tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")  # rich takes the first for a terminal
+    photos, out = tmp_path / "photos", tmp_path / "out.png"
+    write_photos(photos, classes=1, count=2)
+    quick = ["--workers", 0, "--device", "cpu", "--out", out]
+    for words, text in {
+        ("views", photos, "--size", 32, "--out", out): "drawing 2 images and their views",
+        ("embed", trained, photos, *quick[:-1], tmp_path / "out.npz"): "embedding 2 images",
+        ("neighbours", trained, photos, *quick): "drawing",
+    }.items():
+        done = command(*words)
+        assert done.code == 0, done.err
+        assert len(done.out.splitlines()) == 1
+        assert text in done.err if terminal else not done.err
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -270,6 +468,12 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "unknown backbone": (["train", "{photos}", "--backbone", "resnet19", "--out", "{out}"], "resnet19"),
     "unknown device": (["train", "{photos}", "--device", "gpu"], "--device must be a device of this machine"),
     "too few images": (["demo", "--data", "{photos}"], "must hold at least 8 images"),
+    "no run": (["embed", "nowhere", "{photos}", "--out", "{out}.npz"], "no nowhere"),
+    "run without a backbone": (["neighbours", "{empty}", "{photos}", "--out", "{out}.png"], "no {empty}"),
+    "foreign weights": (
+        ["embed", "{broken}/broken.jpg", "{photos}", "--out", "{out}.npz"],
+        "must be a file of safetens",
+    ),
     "out of range": (["views", "{photos}", "--rows", "0"], "--rows"),
 }
 
@@ -279,7 +483,7 @@ def test_an_error_of_the_user_ends_in_one_line_and_exit_code_2(command: Command,
     arguments, message = ERRORS[name]
     done = command(*fill_in(arguments, tmp_path))
     assert done.code == 2
-    assert message in flat(done.err)
+    assert message.format(empty=tmp_path / "empty") in flat(done.err)
     assert "Traceback" not in done.err
     if name != "out of range":  # typer writes that one, in a frame
         assert done.err.startswith("Error: ")

@@ -15,6 +15,8 @@ import torch.multiprocessing as mp
 from helpers.methods import BATCH, METHODS, batches, make_optimiser, tiny
 from helpers.pairs import LOSSES
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from lightly_aug.distributed import broadcast, gather, rank, shuffle, unshuffle, world_size
@@ -289,3 +291,75 @@ def test_methods_on_two_ranks_equal_one_process(ranks: Ranks, name: str) -> None
     for key, value in state.items():
         torch.testing.assert_close(state_here[key], value, rtol=1e-9, atol=1e-9, msg=key)
         torch.testing.assert_close(state_there[key], state_here[key], rtol=0, atol=1e-12, msg=key)
+
+
+def shard_whole(model: SSLModel) -> SSLModel:
+    fully_shard(model)
+    return model
+
+
+def shard_and_release(model: SSLModel) -> SSLModel:
+    fully_shard(model, reshard_after_forward=True)
+    return model
+
+
+def shard_a_part(model: SSLModel) -> SSLModel:
+    fully_shard(model.backbone.get_submodule("0"))
+    fully_shard(model, reshard_after_forward=True)
+    return model
+
+
+def shard_backbone(model: SSLModel) -> SSLModel:
+    fully_shard(model.backbone)
+    fully_shard(model)
+    return model
+
+
+def embed_on_ranks(
+    method: Callable[..., SSLModel], options: dict[str, Any], wrap: Callable[[SSLModel], Any]
+) -> tuple[list[float], list[Tensor], Tensor, bool]:
+    """Train for two steps, and embed before, within and after each; return losses, features and a gradient of these."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1))
+    model = method(backbone, dim=4, **options)
+    network = wrap(model)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses, features = [], []
+
+    def embed() -> None:
+        with torch.no_grad():
+            features.append(model.embed(images[0, 0]))
+
+    images = torch.rand(2, 2, 8, 3, 8, 8)
+    embed()
+    for x0, x1 in images:
+        loss = network([take_own(x0), take_own(x1)])
+        loss.backward()
+        embed()
+        optimiser.step()
+        embed()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    weight = next(backbone.parameters())
+    torch.autograd.backward(model.embed(take_own(images[0, 0])).square().sum())
+    assert weight.grad is not None
+    if isinstance(weight.grad, DTensor):
+        return losses, features, weight.grad.full_tensor(), True
+    return losses, features, gather(weight.grad[None]).mean(0), False
+
+
+@pytest.mark.parametrize("wrap", [shard_whole, shard_and_release, shard_a_part, shard_backbone])
+@pytest.mark.parametrize(("method", "options"), [(SimCLR, {}), (MoCo, {"queue": 12, "momentum": 0.5})])
+def test_a_sharded_model_embeds_and_trains_as_a_whole_one(
+    ranks: Ranks, method: type[SSLModel], options: dict[str, Any], wrap: Callable[[SSLModel], Any]
+) -> None:
+    plain = ranks(embed_on_ranks, method, options, DistributedDataParallel)
+    sharded = ranks(embed_on_ranks, method, options, wrap)
+    for (losses, features, gradient, _), (other_losses, others, other_gradient, is_sharded) in zip(
+        plain, sharded, strict=True
+    ):
+        assert is_sharded
+        assert other_losses == pytest.approx(losses, rel=1e-5, abs=1e-5)
+        torch.testing.assert_close(others, features)
+        torch.testing.assert_close(other_gradient, gradient)
+        assert not torch.allclose(features[2], features[4])  # the steps change them

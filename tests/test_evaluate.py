@@ -1,7 +1,9 @@
 """Feature extraction, the k-nearest-neighbour classifier, and the linear classifier."""
 
+import csv
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightly_aug import View, Views
-from lightly_aug.evaluate import features, knn, knn_accuracy, linear_accuracy
+from lightly_aug.evaluate import features, knn, knn_accuracy, linear_accuracy, write_features
 from lightly_aug.images import PackedImages
 
 
@@ -236,3 +238,49 @@ def test_linear_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'lightly-aug\[train\]'"):
         linear_accuracy(x, y, x, y)
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+VALUES = torch.tensor([[0.1, 1 / 3, 16777217.0], [-1e-30, 3.4e38, 1.17549435e-38]])
+
+
+def test_every_format_restores_every_bit(tmp_path: Path) -> None:
+    names, labels = ["a, b.jpg", "ü/“c”\n.jpg"], ["x", "y"]
+    for suffix in ("npz", "csv", "parquet", "NPZ"):
+        write_features(tmp_path / "new" / f"features.{suffix}", VALUES, names, labels)
+    for suffix in ("npz", "NPZ"):
+        with np.load(tmp_path / "new" / f"features.{suffix}", allow_pickle=False) as arrays:
+            assert {key: value.tolist() for key, value in arrays.items()} == {
+                "name": names,
+                "label": labels,
+                "features": VALUES.tolist(),
+            }
+            assert arrays["features"].dtype == np.float32
+    with (tmp_path / "new" / "features.csv").open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["name", "label", "f0", "f1", "f2"]
+    assert [row[:2] for row in rows] == [list(pair) for pair in zip(names, labels, strict=True)]
+    assert np.array([row[2:] for row in rows], dtype=np.float32).tolist() == VALUES.tolist()
+    table = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "new" / "features.parquet")
+    assert table.to_pydict() == {"name": names, "label": labels, "features": VALUES.tolist()}
+
+
+def test_features_of_half_precision_and_with_gradients_are_written_as_float32(tmp_path: Path) -> None:
+    write_features(tmp_path / "features.npz", torch.ones(1, 2, dtype=torch.bfloat16, requires_grad=True), ["a"])
+    assert np.load(tmp_path / "features.npz")["features"].dtype == np.float32
+
+
+def test_files_of_features_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"write_features: suffix must be one of '\.npz', .*, got '\.json'"):
+        write_features(tmp_path / "features.json", VALUES, ["a", "b"])
+    with pytest.raises(ValueError, match="name must be one for each of 2 rows, got 1"):
+        write_features(tmp_path / "features.csv", VALUES, ["a"])
+    with pytest.raises(ValueError, match="label must be one for each of 2 rows, got 3"):
+        write_features(tmp_path / "features.csv", VALUES, ["a", "b"], ["x", "y", "z"])
+    with pytest.raises(ValueError, match=r"features must be \(n, d\), got \(2, 3, 1, 1\)"):
+        write_features(tmp_path / "features.csv", VALUES[..., None, None], ["a", "b"])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match="needs pyarrow: pip install pyarrow"):
+        write_features(tmp_path / "features.parquet", VALUES, ["a", "b"])
+    assert not list(tmp_path.iterdir())

@@ -19,11 +19,13 @@ PACKAGE = Path(lightly_aug.__file__).parent
 # What each module imports of this package, from the bottom up: a row names only rows above it. The row of a package is
 # that of all its modules that have none of their own.
 ALLOWED = {
+    "atomic": "",
     "checks": "",
     "distributed": "",
     "epochs": "",
     "optional": "",
     "philox": "",
+    "status": "",
     "images": "",
     "indexed": "checks distributed epochs",
     "samples": "philox images indexed",
@@ -46,33 +48,48 @@ ALLOWED = {
     "options": "invariances",
     "collate": "checks epochs philox images samples operations view engines.__init__ batch options",
     "recipes": "checks operations invariances view options collate",
+    "support": "checks distributed epochs indexed",
     "_prefetch": "samples batch",
     "memory_bank": "distributed",
-    "__init__": "images indexed operations invariances view batch options collate recipes _prefetch memory_bank",
+    "__init__": (
+        "images indexed support operations invariances view batch options collate recipes _prefetch memory_bank"
+    ),
     "loss": "checks distributed memory_bank loss",
-    "models.base": "",
+    "models._fsdp": "",
     "models.backbones": "checks",
+    "models.base": "models._fsdp models.backbones",
     "models.heads": "checks",
     "models.momentum": "checks",
     "models._amdim_encoder": "checks",
+    "models._pooled": "checks",
     "models._vit": "optional",
     "models": "checks distributed memory_bank loss models.base models.backbones models.heads models.momentum",
     "models.__init__": "models",
-    "train": "distributed optional batch models.base train",
-    "evaluate": "checks optional batch evaluate",
+    "weights": "__init__ atomic checks optional operations view options collate models",
+    "evaluate": "atomic checks optional batch evaluate",
     "methods": "operations collate recipes models",
     "plot": "optional images operations view collate",
-    "bench": "photographs operations invariances view engines.__init__ collate bench",
-    "demo": "optional indexed photographs operations view collate models train evaluate methods plot",
-    "commands": "__init__ checks optional images models train methods plot bench demo",
+    "pretrain_options": "checks optional methods",
+    "train": (
+        "__init__ atomic checks optional images indexed support samples operations batch collate recipes models weights "
+        "evaluate methods plot pretrain_options train"
+    ),
+    "arguments": "optional images",
+    "train_command": "optional methods weights pretrain_options train arguments",
+    "bench": "status photographs operations invariances view engines.__init__ collate bench",
+    "demo": "optional indexed photographs operations collate models weights train evaluate methods plot",
+    "after_training": "optional status photographs weights evaluate plot arguments",
+    "commands": (
+        "__init__ checks optional status models weights train methods plot bench demo arguments after_training"
+    ),
     "cli": "commands",
     "__main__": "cli",
 }
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 OPTIONAL = {
-    *("accelerate", "cv2", "huggingface_hub", "lightning", "matplotlib", "numba", "rich", "safetensors", "skimage"),
-    *("sklearn", "timm", "torchmetrics", "triton", "typer"),
+    *("accelerate", "cv2", "huggingface_hub", "lightning", "matplotlib", "numba", "pyarrow", "rich", "safetensors"),
+    *("skimage", "sklearn", "timm", "torchmetrics", "triton", "typer"),
 }
 
 
@@ -169,7 +186,7 @@ import sys, warnings
 warnings.simplefilter("error")
 import torch, kornia
 import lightly_aug
-import lightly_aug.loss, lightly_aug.models, lightly_aug.train, lightly_aug.evaluate, lightly_aug.plot
+import lightly_aug.loss, lightly_aug.models, lightly_aug.evaluate, lightly_aug.plot
 assert not torch.cuda.is_initialized()
 mine = {{name.split(".")[0] for name in sys.modules}} & {OPTIONAL!r}
 print(sorted(mine))

@@ -305,9 +305,9 @@ class TestPAWS:
             targets = g(torch.cat([f(torch.stack(large)), f(torch.stack(small))]).flatten(1))
             anchors = h(targets)
             count, n = support_views * len(labelled), len(unlabelled)
-            labels = []
+            labels, present = [], {int(batch.targets[i]) for i in labelled}
             for i in labelled * support_views:
-                label = torch.full((3,), 0.2 / 3, dtype=torch.float64)
+                label = torch.tensor([0.2 / len(present) * (c in present) for c in range(3)], dtype=torch.float64)
                 label[batch.targets[i]] += 1 - 0.2
                 labels.append(label)
             t = sharp(labels_of(targets[count : count + 2 * n], targets[:count], labels)).detach()
@@ -317,7 +317,7 @@ class TestPAWS:
                 for i in range(n):
                     target = {0: t[n + i], 1: t[i]}.get(v, (t[i] + t[n + i]) / 2)
                     terms.append(-sum(q * x.log() for q, x in zip(target, p[v * n + i], strict=True) if q >= 1e-4))
-            average = sharp(p).mean(0)
+            average = sharp(p).mean(0)[sorted(present)]
             return mean(terms) + (average * average.log()).sum()
 
         data = [replace(batch, targets=batch.targets.roll(i)) for i, batch in enumerate(first_batches("PAWS", 4))]

@@ -18,7 +18,18 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from lightly_aug.loss import info_nce, nt_xent
-from lightly_aug.models import MoCo, MomentumEncoder, SimCLR, feature_width, mlp, resnet
+from lightly_aug.models import (
+    AMDIM,
+    PIRL,
+    MoCo,
+    MomentumEncoder,
+    SimCLR,
+    amdim_encoder,
+    feature_width,
+    mlp,
+    resnet,
+    vit,
+)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
@@ -329,6 +340,35 @@ class TestMomentumEncoder:
         for own, before in zip(encoder.network.parameters(), plain.parameters(), strict=True):
             torch.testing.assert_close(own.data, before.data + 0.5)
 
+    @pytest.mark.parametrize(("dtype", "momentum"), [(torch.bfloat16, 0.996), (torch.float16, 0.999)])
+    def test_half_precision_is_warned_of_once(self, dtype: torch.dtype, momentum: float) -> None:
+        network = tiny().to(dtype)
+        encoder, start = MomentumEncoder(network), deepcopy(network)
+        for parameter in network.parameters():
+            parameter.data.mul_(1.1)
+        asked = f"MomentumEncoder: parameters should be torch.float32, got {dtype}, .* momentum {momentum} loses most"
+        with pytest.warns(UserWarning, match=asked):
+            encoder.update(network, momentum)
+        for _ in range(40):
+            encoder.update(network, momentum)  # warnings are errors
+        pairs = zip(encoder.network.parameters(), start.parameters(), strict=True)
+        still = torch.cat([(own == before).flatten() for own, before in pairs])
+        assert still.float().mean() > 0.5  # what the warning is about
+
+    @pytest.mark.parametrize(
+        ("dtype", "momentum"),
+        [
+            (torch.float32, 0.9999999),
+            (torch.float64, 0.999),
+            (torch.bfloat16, 1.0),
+            (torch.bfloat16, 0.5),
+            (torch.float16, 0.9),
+        ],
+    )
+    def test_other_averages_are_not_warned_of(self, dtype: torch.dtype, momentum: float) -> None:
+        network = tiny().to(dtype)
+        MomentumEncoder(network).update(network, momentum)
+
     def test_errors(self) -> None:
         encoder = MomentumEncoder(tiny())
         asked = "MomentumEncoder: network must have the parameters of the network that was copied, got others in "
@@ -338,6 +378,58 @@ class TestMomentumEncoder:
             encoder.update(nn.Sequential(nn.Sequential(*tiny())), 0.5)
         with pytest.raises(ValueError, match=r"MomentumEncoder: momentum must lie in \[0, 1\], got -0\.1"):
             encoder.update(tiny(), -0.1)
+
+
+class TestPIRL:
+    def test_heads_of_the_later_models(self) -> None:
+        """VISSL's `resnet50_mlphead.yaml`: 2048-2048-128 for the image and each patch, without BatchNorm."""
+        with torch.device("meta"):
+            model = PIRL(nn.Identity(), images=10, width=2048, head="mlp", loss="info_nce", temperature=0.1)
+        for head in (model.image_head, model.patch_head):
+            assert isinstance(head, nn.Sequential)
+            assert [type(m) for m in head] == [nn.Linear, nn.ReLU, nn.Linear]
+            assert [tuple(p.shape) for p in head.parameters()] == [(2048, 2048), (2048,), (128, 2048), (128,)]
+        assert [tuple(p.shape) for p in model.jigsaw_head.parameters()] == [(128, 1152), (128,)]
+
+    def test_head_is_checked(self) -> None:
+        with pytest.raises(ValueError, match="PIRL: head must be one of 'linear', 'mlp', got 'deep'"):
+            PIRL(tiny(), images=4, head="deep")  # type: ignore[arg-type]
+
+    def test_the_later_models_learn(self) -> None:
+        torch.manual_seed(0)
+        model = METHODS["PIRL"].model(tiny(), head="mlp", loss="info_nce", temperature=0.1)
+        losses = train(model, make_optimiser(model), batches("PIRL", epochs=1), 32)
+        assert sum(losses[-8:]) < 0.97 * sum(losses[:8])
+
+
+class TestAMDIM:
+    def test_as_many_parameters_as_the_official_code_uses(self) -> None:
+        """The official code has 20,051,200, of which 18,176 are norms that are off."""
+        with torch.device("meta"):
+            model = AMDIM(amdim_encoder(32, width=128, dim=1024, depth=3), size=32)
+        assert sum(p.numel() for p in model.parameters()) == 20_051_200 - 18_176
+
+    @pytest.mark.parametrize("size", [32, 64, 128])
+    def test_only_the_stem_has_biases(self, size: int) -> None:
+        """And layers that lose channels, in which a convolution of the same kernel takes the place of the pooling."""
+        encoder = amdim_encoder(size, width=4, dim=64, depth=1)
+        biased = [name for name, m in encoder.named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
+        assert biased == (["stem128.0", "stem.0"] if size == 128 else ["stem.0"])
+        narrow = amdim_encoder(size, width=4, dim=2, depth=1).get_submodule("block1.beside")
+        assert isinstance(narrow, nn.Conv2d)
+        assert (narrow.kernel_size, narrow.bias is not None) == ((3, 3), True)
+
+    def test_shortcuts_have_a_diagonal_of_ones(self) -> None:
+        torch.manual_seed(0)
+        model = AMDIM(amdim_encoder(32, width=4, dim=20, depth=1), size=32)
+        for head in model.heads:
+            weight = head.get_submodule("shortcut").get_parameter("weight")[:, :, 0, 0]  # (20, 16)
+            assert torch.equal(weight.diagonal(), torch.ones(16))
+            rest = weight[~torch.eye(20, 16, dtype=torch.bool)]
+            assert 0.009 < rest.abs().max() <= 0.01
+        narrow = AMDIM(amdim_encoder(32, width=4, dim=8, depth=1), size=32)
+        weight = narrow.heads[0].get_submodule("shortcut").get_parameter("weight")
+        assert weight.abs().max() < 0.5  # as torch initialises it
 
 
 class TestMLP:
@@ -365,6 +457,31 @@ class TestMLP:
                 mlp(*widths)
         with pytest.raises(ValueError, match=r"mlp: last_norm must be one of None, .*, got 'gamma'"):
             mlp(4, 5, last_norm="gamma")  # type: ignore[arg-type]
+
+
+class TestVit:
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg"}),
+            ("vit_base_patch16_clip_224", {"embed_dim": 48, "num_heads": 3}),  # no bias in its projection
+            ("vit_medium_patch16_reg4_gap_256", {"embed_dim": 48, "num_heads": 3}),
+        ],
+    )
+    def test_moco_v3_starts_vits_without_class_token_or_bias(self, name: str, options: dict[str, Any]) -> None:
+        network: Any = vit(name, moco_v3=True, img_size=32, depth=1, **options)
+        assert not network.pos_embed.requires_grad
+        assert not network.patch_embed.proj.weight.requires_grad
+        assert network.pos_embed[0, -1].abs().max() <= 1
+        assert network(torch.rand(2, 3, 32, 32)).isfinite().all()
+
+    def test_errors(self) -> None:
+        with pytest.raises(
+            ValueError, match=r"vit: name must be a vit_\* .* without relative positions, got 'vit_relpos"
+        ):
+            vit("vit_relpos_small_patch16_224")
+        with pytest.raises(ValueError, match=r"ViT with absolute positions and .* got 'vit_base_patch16_rope_224'"):
+            vit("vit_base_patch16_rope_224", moco_v3=True, img_size=32, depth=1)
 
 
 class TestBackbones:

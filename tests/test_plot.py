@@ -1,5 +1,6 @@
 """Figures: the right images at the right places, with the right text."""
 
+from pathlib import Path
 from typing import Any
 
 import kornia.augmentation as K
@@ -11,6 +12,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Polygon, Rectangle
 from matplotlib.text import Text
+from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import Tensor
 
@@ -351,6 +353,40 @@ def test_neighbours_with_names_are_framed_by_class() -> None:
     green, red = to_rgb(same), to_rgb(other)
     assert green[1] > max(green[0], green[2])
     assert red[0] > max(red[1], red[2])
+
+
+def test_neighbours_have_captions_above_their_names_and_long_ones_are_shortened() -> None:
+    images = [np.full((4, 4, 3), i, dtype=np.uint8) for i in range(2)]
+    files = ["IMG_20240131_120000_0031.jpg", "b.jpg"]
+    assert titles(neighbours(images, at_angles(0, 60), captions=files)) == [
+        *("IMG_2024013…0_0031.jpg", "b.jpg\n0.50"),
+        *("b.jpg", "IMG_2024013…0_0031.jpg\n0.50"),
+    ]
+    assert titles(neighbours(images, at_angles(0, 60), captions=files, names=["ant", "bee"], queries=1)) == [
+        "IMG_2024013…0_0031.jpg\nant",
+        "b.jpg\nbee\n0.50",
+    ]
+
+
+def test_a_title_that_is_wider_than_the_figure_is_wrapped() -> None:
+    images = [np.full((4, 4, 3), i, dtype=np.uint8) for i in range(2)]
+    title = "resnet10 trained with moco: images of photos and their nearest neighbours, green if of the same class"
+    figure = neighbours(images, at_angles(0, 10), title=title)
+    assert figure.get_suptitle().replace("\n", " ") == title
+    figure.draw_without_rendering()
+    words = next(text for text in figure.texts if text.get_text() == figure.get_suptitle()).get_window_extent()
+    assert words.x1 <= figure.bbox.x1
+    assert words.y0 >= max(axes.get_window_extent().y1 for axes in figure.axes)
+
+
+def test_large_photographs_are_shrunk_and_those_that_are_not_drawn_are_not_read(tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.new("RGB", (2400, 1600), "red").save(large)
+    images = [large, large, tmp_path / "unread.png"]
+    figure = neighbours(images, at_angles(0, 10, 90), queries=1, count=1)
+    assert [image.shape for image in pixels(figure)] == [(534, 800, 3)] * 2  # a third, rounded up
+    figure = embedding(at_angles(0, 120, 240), torch.tensor([0, 0, 0]), ["ant"], images=[large] * 3)
+    assert {image.shape for image in pixels(figure)} == {(534, 800, 3)}
 
 
 def test_an_embedding_has_a_colour_and_a_name_for_each_label() -> None:

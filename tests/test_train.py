@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightly_aug import CenterCrop, Indexed, MultiViewCollateFunction, View
+from lightly_aug import CenterCrop, Indexed, MultiViewCollateFunction, SupportBatchSampler, View
 from lightly_aug.models import SSLModel
-from lightly_aug.train import Step, SupportBatchSampler, fit
+from lightly_aug.train import Step, fit
 
 COLLATE = MultiViewCollateFunction([View(CenterCrop(2))], seed=0)
 IMAGES = [np.full((2, 2, 3), 10 * i, np.uint8) for i in range(6)]

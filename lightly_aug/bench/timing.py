@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import torch
 
+from lightly_aug.status import show_steps
+
 __all__ = ["Contender", "Results", "measure", "time_loading"]
 
 
@@ -88,7 +90,7 @@ def measure(
     """
     rates: dict[str, list[float]] = {entrant.name: [] for entrant in entrants}
     skipped = {}
-    with _one_thread(), _progress(f"{title} {axis}".strip(), (1 + rounds) * len(rates)) as advance:
+    with _one_thread(), show_steps(f"{title} {axis}".strip(), (1 + rounds) * len(rates)) as advance:
         for entrant in entrants:
             try:
                 entrant.run()
@@ -152,15 +154,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    if not (find_spec("rich") and sys.stdout.isatty()):
-        yield lambda: None
-        return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)

@@ -59,7 +59,8 @@ def sharpen(p: Tensor, temperature: float = 0.25) -> Tensor:
     """
     check_positive("sharpen", temperature=temperature)
     p = wide(p)
-    power = (p / p.detach().amax(1, keepdim=True)).pow(1 / temperature)  # powers of small numbers would underflow
+    p = p / p.detach().amax(1, keepdim=True)  # powers of small numbers would underflow
+    power = p.clamp(min=torch.finfo(p.dtype).tiny).pow(1 / temperature) * (p > 0)  # at 0 the slope may be infinite
     return power / power.sum(1, keepdim=True)
 
 
@@ -122,7 +123,8 @@ class PAWSLoss(nn.Module):
         classes: Number c of classes, at least 1.
         temperature: Temperature τ, above 0.
         sharpening: Temperature T of `sharpen`, above 0.
-        smoothing: Label smoothing s, from 0 to 1: a label is `1 - s + s / c` for its class and `s / c` for all others.
+        smoothing: Label smoothing s, from 0 to 1, over the k classes that have supports on any rank: a label is
+            `1 - s + s / k` for its class, `s / k` for the others of them, and 0 for classes without supports.
 
     Raises:
         ValueError: An argument is out of range.
@@ -152,7 +154,8 @@ class PAWSLoss(nn.Module):
         if labels.ndim != 1 or labels.dtype != torch.int64:
             raise ValueError(f"PAWSLoss: labels must be (m,) torch.int64, got {tuple(labels.shape)} {labels.dtype}")
         one_hot = F.one_hot(labels, self.classes).to(wide(anchor_supports).dtype)
-        smooth = (1 - self.smoothing) * one_hot + self.smoothing / self.classes
+        present = one_hot.new_zeros(self.classes).index_fill(0, gather(labels), 1)
+        smooth = (1 - self.smoothing) * one_hot + self.smoothing * present / present.sum()
         return paws(anchors, targets, anchor_supports, target_supports, smooth, self.temperature, self.sharpening)
 
     def extra_repr(self) -> str:

@@ -1,6 +1,7 @@
 """Self-supervised methods, one file each, and the parts that they share."""
 
 from lightly_aug.models._amdim_encoder import amdim_encoder
+from lightly_aug.models._pooled import pooled
 from lightly_aug.models._vit import vit
 from lightly_aug.models.amdim import AMDIM
 from lightly_aug.models.backbones import feature_width, resnet
@@ -41,6 +42,7 @@ __all__ = [
     "amdim_encoder",
     "feature_width",
     "mlp",
+    "pooled",
     "resnet",
     "vit",
 ]

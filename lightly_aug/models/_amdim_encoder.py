@@ -43,9 +43,9 @@ def amdim_encoder(size: int = 128, *, width: int = 192, dim: int = 1536, depth: 
 
     layers: dict[str, nn.Module] = {}
     if size == 128:
-        first = nn.Conv2d(3, width, 5, 2, padding=2, padding_mode="reflect", bias=False)
+        first = nn.Conv2d(3, width, 5, 2, padding=2, padding_mode="reflect")
         layers["stem128"] = nn.Sequential(first, nn.ReLU())
-    layers["stem"] = nn.Sequential(nn.Conv2d(width if size == 128 else 3, width, 3, bias=False), nn.ReLU())
+    layers["stem"] = nn.Sequential(nn.Conv2d(width if size == 128 else 3, width, 3), nn.ReLU())
     wide = width if size == 32 else 2 * width
     layers["block30"] = _Residual(width, width, 1) if size == 32 else block(width, wide, 4, 2)
     layers["block14"] = block(wide, 2 * wide, 4, 2)
@@ -57,17 +57,19 @@ def amdim_encoder(size: int = 128, *, width: int = 192, dim: int = 1536, depth: 
 
 
 class _Residual(nn.Module):
-    """Two convolutions, the second initialised to zero, added to an average pooling of their input."""
+    """Two convolutions, the second initialised to zero, added to an average pooling of their input.
+
+    Where the output has fewer channels than the input, a convolution of the same kernel takes the place of the pooling.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
         self.second = nn.Conv2d(outputs, outputs, 1, bias=False)
-        self.narrow = nn.Conv2d(inputs, outputs, 1, bias=False) if outputs < inputs else nn.Identity()
-        self.mean = nn.AvgPool2d(kernel, stride)
+        self.beside = nn.Conv2d(inputs, outputs, kernel, stride) if outputs < inputs else nn.AvgPool2d(kernel, stride)
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.second(self.first(x).relu())
-        beside = self.narrow(self.mean(x))
+        beside = self.beside(x)
         return y + F.pad(beside, (0, 0, 0, 0, 0, y.shape[1] - beside.shape[1]))  # missing channels are zero

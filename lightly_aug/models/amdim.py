@@ -56,7 +56,7 @@ class AMDIM(SSLModel):
             try:
                 dim = feature_width(backbone, size)
             except ValueError as error:
-                raise ValueError(f"AMDIM: size must be that of the views, got {size}: {error}") from error
+                raise ValueError(f"AMDIM: with views of {size} pixels, {error}") from error
         for name in maps:
             if name not in local or local[name].ndim != 4:
                 came = tuple(local[name].shape) if name in local else "nothing"
@@ -108,8 +108,9 @@ class _Head(nn.Module):
         self.shortcut = nn.Conv2d(width, dim, 1)
         self.norm = nn.BatchNorm2d(dim)
         nn.init.zeros_(self.out.weight)
-        with torch.no_grad():  # nearly the identity
-            self.shortcut.weight.uniform_(-0.01, 0.01).add_(torch.eye(dim, width)[:, :, None, None])
+        if dim >= width:  # nearly the identity
+            with torch.no_grad():
+                self.shortcut.weight.uniform_(-0.01, 0.01)[:, :, 0, 0].fill_diagonal_(1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.shortcut(x) + self.out(self.hidden(x).relu()))

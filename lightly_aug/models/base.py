@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from lightly_aug.models._fsdp import call_as_forward, is_sharded
+from lightly_aug.models.backbones import image_size
+
 __all__ = ["SSLModel", "embed_views", "several_views", "two_views"]
 
 ROUNDING = 1e-6  # how far a sum of shares, such as 1 / steps added up, may leave [0, 1]
@@ -63,7 +66,16 @@ class SSLModel(nn.Module, ABC):
 
     def embed(self, images: Tensor) -> Tensor:
         """Compute features for downstream use, without the head: `(n, c, h, w) -> (n, d)`."""
-        return self.backbone(images).flatten(1)
+        if is_sharded(self):
+            return call_as_forward(self, "_run_backbone", images)
+        return self._run_backbone(images)
+
+    def _run_backbone(self, images: Tensor) -> Tensor:
+        try:
+            return self.backbone(images).flatten(1)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            _note_size(error, self.backbone, images)
+            raise
 
     def follow(self, before: float) -> None:
         """Move what follows the trained parameters; a subclass overrides it. It is called once for each optimiser step.
@@ -162,10 +174,11 @@ def two_views(method: SSLModel, views: Sequence[Tensor], images: int = 1) -> tup
     Raises:
         ValueError: The views are not two tensors of one shape, or have fewer than `images` rows.
     """
-    owner = type(method).__name__
+    owner, views = type(method).__name__, list(views)  # a `Views` renders whenever it is read
     came = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in views]
     if len(came) != 2 or came[0] != came[1] or isinstance(came[0], str):
         raise ValueError(f"{owner}: views must be two of one shape, got {_list_views(came)}")
+    _check_device(method, views)
     x0, x1 = views
     if len(x0) < images:
         raise ValueError(
@@ -188,7 +201,7 @@ def several_views(
     Raises:
         ValueError: The number of views is wrong, or n or the shapes differ.
     """
-    owner = type(method).__name__
+    owner, views = type(method).__name__, list(views)  # a `Views` renders whenever it is read
     came = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in views]
     number = f"{count}" if count else f"at least {same_shape}"
     if len(came) != count if count else len(came) < same_shape:
@@ -196,7 +209,8 @@ def several_views(
     if any(isinstance(shape, str) or shape[0] != came[0][0] for shape in came) or len(set(came[:same_shape])) > 1:
         asked = f"{number} of the same images" + f", the first {same_shape} of one shape" * (same_shape > 1)
         raise ValueError(f"{owner}: views must be {asked}, got {_list_views(came)}")
-    return list(views)
+    _check_device(method, views)
+    return views
 
 
 def embed_views(embed: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> Tensor:
@@ -211,6 +225,28 @@ def embed_views(embed: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> T
     """
     sizes = groupby(views, key=lambda x: x.shape[1:])
     return torch.cat([embed(torch.cat(list(group))) for _, group in sizes])
+
+
+def _note_size(error: Exception, backbone: nn.Module, images: Tensor) -> None:
+    """Add to an error of the backbone that the images have another size than the backbone was built for."""
+    built_for, size = image_size(backbone), images.shape[-2:]
+    if built_for not in (None, tuple(size)) and not isinstance(error, torch.OutOfMemoryError):
+        wanted, came = ("x".join(map(str, sides)) for sides in (built_for, size))
+        error.add_note(
+            f"The backbone was built for images of {wanted} pixels, and got {came}. Make views of that size, or build "
+            "it for these: of timm with img_size=..., or for any size by lightly_aug.models.vit; of Hugging Face for "
+            "any size by pooled(network, interpolate_pos_encoding=True)"
+        )
+
+
+def _check_device(method: SSLModel, views: Sequence[Tensor]) -> None:
+    """Refuse views that were left where the loader made them, as by trainers that move tensors only."""
+    device = next((p.device for p in method.parameters()), views[0].device)
+    if views[0].device != device:
+        raise ValueError(
+            f"{type(method).__name__}: views must be on {device}, as the model, got {views[0].device}: render them "
+            f'there, with views.to("{device}")'
+        )
 
 
 def _list_views(came: Sequence[object]) -> str:

@@ -20,8 +20,9 @@ class CPC(SSLModel):
     Version 2, of Data-Efficient Image Recognition with Contrastive Predictive Coding (Hénaff et al. 2020, arXiv
     1905.09272). The views are the patches of `CPCCollateFunction`, row by row. No official code exists: this follows
     the paper's pseudo-code, from memory where noted. The grid is rotated to predict in all four directions; sharing one
-    context network between them is our choice. BatchNorm lets the network cheat, since patches of one image share its
-    statistics: use a backbone with LayerNorm, such as `resnet(norm="layer")`.
+    context network between them is our choice, and so is the mean over directions and offsets, which the pseudo-code
+    sums. BatchNorm lets the network cheat, since patches of one image share its statistics: use a backbone with
+    LayerNorm, such as `resnet(norm="layer")`; the paper's is a ResNet-161.
 
     Args:
         backbone: Maps patches to features `(n, d)` or `(n, d, 1, 1)`.
@@ -102,7 +103,7 @@ class CPC(SSLModel):
         return features.view(n, -1, features.shape[1]).mean(1)
 
     def _embed_patches(self, patches: Tensor) -> Tensor:
-        return self.backbone(patches).flatten(1)
+        return super().embed(patches)
 
 
 class _MaskedBlock(nn.Module):

@@ -30,11 +30,13 @@ class DINO(SSLModel):
         hidden: Width of the head's two hidden layers.
         bottleneck: Width of the normalised input to the last layer.
         dim: Number K of outputs.
-        momentum: Initial momentum of the teacher; it rises to 1 along a cosine.
+        momentum: Initial momentum of the teacher; it rises to 1 along a cosine. For batches of 256 images the authors
+            recommend 0.9995.
         temperature: Temperature τ_s of the student, above 0.
         teacher_temperature: Temperature τ_t of the teacher at the beginning and after `warmup`, above 0; the paper's
             longer runs take (0.04, 0.07).
-        warmup: Share of the training in which τ_t moves linearly from the first value to the second.
+        warmup: Share of the training in which τ_t moves linearly from the first value to the second, at every step (in
+            the official code once an epoch).
         frozen_until: Progress until which the last layer is frozen, 0 to 1 (one epoch in the paper). Under
             `DistributedDataParallel` this needs `find_unused_parameters=True`.
         norm_last_layer: Fix the lengths of the last layer's weights at 1; False learns them, which the authors

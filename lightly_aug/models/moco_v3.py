@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lightly_aug.checks import check_share
 from lightly_aug.loss import InfoNCELoss
-from lightly_aug.models.backbones import feature_width
+from lightly_aug.models.backbones import feature_width, is_vit
 from lightly_aug.models.base import SSLModel, two_views
 from lightly_aug.models.heads import mlp
 from lightly_aug.models.momentum import MomentumEncoder, cosine
@@ -60,7 +60,7 @@ class MoCoV3(SSLModel):
         check_share(self, momentum=momentum)
         width = feature_width(backbone) if width is None else width
         if vit is None:
-            vit = any("VisionTransformer" in type(module).__name__ for module in backbone.modules())
+            vit = is_vit(backbone)
         self.backbone = backbone
         self.projector = mlp(width, *[hidden] * (2 if vit else 1), dim, bias=False, last_norm="plain")
         self.predictor = mlp(dim, hidden, dim, bias=False, last_norm="plain" if vit else None)

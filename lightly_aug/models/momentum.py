@@ -1,6 +1,7 @@
 """A copy of a network that tracks it as an exponential moving average."""
 
 import math
+import warnings
 from copy import deepcopy
 
 import torch
@@ -42,9 +43,14 @@ class MomentumEncoder(nn.Module):
     Parameters change only in `update`. Buffers, such as the running statistics of BatchNorm, are never averaged: the
     copy updates its own in its forward passes in training mode, as in the official code of MoCo, BYOL and DINO.
 
+    The average has the dtype of the network. In half precision most updates are too small to change it, of which a
+    warning tells: train in float32 with `torch.autocast` instead.
+
     Args:
         network: The network to copy; it shares no memory with the copy.
     """
+
+    _warned = False
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -76,4 +82,17 @@ class MomentumEncoder(nn.Module):
                 "MomentumEncoder: network must have the parameters of the network that was copied, "
                 f"got others in {differing[:4]}: change the network before the model copies it"
             )
+        self._warn_of_rounding({p.dtype for p in own.values()}, 1 - momentum)
         torch._foreach_lerp_(list(own.values()), [online[name] for name in own], 1 - momentum)
+
+    def _warn_of_rounding(self, dtypes: set[torch.dtype], share: float) -> None:
+        """Warn once if a parameter that is off by a tenth would move by less than the distance to the next number."""
+        lossy = [dtype for dtype in dtypes if 0 < share / 10 < torch.finfo(dtype).eps and dtype.itemsize < 4]
+        if lossy and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"MomentumEncoder: parameters should be torch.float32, got {lossy[0]}, in which an average with "
+                f"momentum {1 - share:.6g} loses most of its updates to rounding: keep the model in float32 and use "
+                "torch.autocast",
+                stacklevel=3,
+            )

@@ -18,9 +18,10 @@ class PAWS(SSLModel):
 
     Semi-Supervised Learning of Visual Features by Non-Parametrically Predicting View Assignments with Support Samples
     (Assran et al. 2021, arXiv 2104.13963). A batch holds both kinds of images: `targets` is -1 for those without a
-    label, as in torchvision's STL10 and scikit-learn; those with a label are the support. Every class should be in
-    every batch, as `lightly_aug.train.SupportBatchSampler` ensures. BatchNorm sees all views of one size, of both
-    kinds, as one batch.
+    label, as in torchvision's STL10 and scikit-learn; those with a label are the support, joined over all ranks. The
+    classes of the support, which may be some of all, are those that are predicted, and each should have the same number
+    of images. `lightly_aug.SupportBatchSampler` draws such batches, and `SupportDataset` also gives it the
+    labelled images without their labels. BatchNorm sees all views of one size, of both kinds, as one batch.
 
     Args:
         backbone: Maps images of all the views' sizes to features `(n, d)` or `(n, d, 1, 1)`.

@@ -12,6 +12,7 @@ from lightly_aug.loss import InfoNCELoss, NCELoss
 from lightly_aug.loss._rows import unit
 from lightly_aug.models.backbones import feature_width
 from lightly_aug.models.base import SSLModel, embed_views, several_views
+from lightly_aug.models.heads import mlp
 
 __all__ = ["PIRL"]
 
@@ -21,8 +22,11 @@ class PIRL(SSLModel):
 
     Self-Supervised Learning of Pretext-Invariant Representations (Misra & van der Maaten 2020, arXiv 1912.01991). The
     positive of both is the image's own entry in the memory. The patches come in a random order from
-    `PIRLCollateFunction`. Negatives are redrawn at each step, for the batch as a whole, from PyTorch's generator (rank
-    0's); as in the authors' code, the image itself may be among them.
+    `PIRLCollateFunction`. Negatives are redrawn at each step, for the batch as a whole (in the authors' code for each
+    image and each of the two losses), from PyTorch's generator (rank 0's); the image itself may be among them.
+
+    The authors' later and better models have `head="mlp", loss="info_nce", temperature=0.1`, and the views of
+    `PIRLCollateFunction(recipe="blur")`.
 
     Args:
         backbone: Maps images and patches to features `(n, d)` or `(n, d, 1, 1)`.
@@ -33,8 +37,9 @@ class PIRL(SSLModel):
         negatives: Number K of negatives to draw.
         momentum: Weight of an entry's old value in its update, from 0 (replace) to 1 (keep).
         weight: Weight λ of the patches' loss; the image's loss has 1 - λ.
-        temperature: Temperature τ, above 0; the authors' recipe with InfoNCE takes 0.1.
+        temperature: Temperature τ, above 0.
         loss: `"nce"`, as in the paper, or `"info_nce"`, a classification among 1 + K.
+        head: `"linear"`, as in the paper, or `"mlp"`, with a hidden layer of width d for the image and for each patch.
 
     Attributes:
         memory: `(N, dim)` float32, rows of unit length.
@@ -65,15 +70,18 @@ class PIRL(SSLModel):
         weight: float = 0.5,
         temperature: float = 0.07,
         loss: Literal["nce", "info_nce"] = "nce",
+        head: Literal["linear", "mlp"] = "linear",
     ) -> None:
         super().__init__()
         check_integer(self, least=1, images=images, patches=patches, dim=dim, negatives=negatives)
         check_share(self, momentum=momentum, weight=weight)
         check_choice(self, ("nce", "info_nce"), loss=loss)
+        check_choice(self, ("linear", "mlp"), head=head)
         width = feature_width(backbone) if width is None else width
         self.backbone = backbone
-        self.image_head = nn.Linear(width, dim)  # f
-        self.patch_head = nn.Linear(width, dim)  # g, whose outputs for all patches ...
+        widths = (width, dim) if head == "linear" else (width, width, dim)
+        self.image_head = mlp(*widths, norm=False)  # f
+        self.patch_head = mlp(*widths, norm=False)  # g, whose outputs for all patches ...
         self.jigsaw_head = nn.Linear(patches * dim, dim)  # ... are joined in their shuffled order
         self.register_buffer("memory", unit(torch.rand(images, dim) * 2 - 1))
         self.patches = patches

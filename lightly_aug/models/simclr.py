@@ -20,7 +20,9 @@ class SimCLR(SSLModel):
 
     A Simple Framework for Contrastive Learning of Visual Representations (Chen et al. 2020, arXiv 2002.05709); version
     2, with its deeper head, is Big Self-Supervised Models are Strong Semi-Supervised Learners (Chen et al. 2020, arXiv
-    2006.10029). BatchNorm sees both views as one batch; over several processes the paper synchronises it.
+    2006.10029); that paper fine-tunes from the head's first layer on, `model.head[:3]`, and its larger networks have
+    selective kernels, which are not here. BatchNorm sees both views as one batch; over several processes the papers
+    synchronise it.
 
     Args:
         backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`, f in the paper.

@@ -21,7 +21,7 @@ class SimSiam(SSLModel):
     Args:
         backbone: Maps images to features `(n, d)` or `(n, d, 1, 1)`.
         width: Width d of the features; None measures it.
-        dim: Width of the projector's layers, and of the space in which views are compared.
+        dim: Width of all layers of the projector, as in the paper; in the official code the hidden ones have width d.
         bottleneck: Width of the predictor's hidden layer.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from lightly_aug.operations.base import Border, Convention, Floats, Interpolation, Ints, Operation, walk
 from lightly_aug.operations.color import JITTER_ORDERS, ColorJitter, RandomEqualize, RandomGrayscale
+from lightly_aug.operations.functions import Batched, PerImage
 from lightly_aug.operations.kornia_module import KorniaModule
 from lightly_aug.operations.normalize import Normalize
 from lightly_aug.operations.shape import (
@@ -20,6 +21,7 @@ from lightly_aug.operations.texture import RandomGaussianBlur, RandomSolarize
 
 __all__ = [
     "JITTER_ORDERS",
+    "Batched",
     "Border",
     "CenterCrop",
     "ColorJitter",
@@ -31,6 +33,7 @@ __all__ = [
     "KorniaModule",
     "Normalize",
     "Operation",
+    "PerImage",
     "RandomEqualize",
     "RandomGaussianBlur",
     "RandomGrayscale",

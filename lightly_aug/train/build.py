@@ -1,0 +1,149 @@
+"""From options to the parts of a run: views, backbone, method, optimisation, loader."""
+
+import math
+import os
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lightly_aug.collate import BaseCollateFunction
+from lightly_aug.methods import METHODS, Task
+from lightly_aug.models.backbones import is_vit
+from lightly_aug.models.base import SSLModel
+from lightly_aug.operations import Normalize
+from lightly_aug.pretrain_options import PretrainOptions
+from lightly_aug.train.data import Source
+from lightly_aug.train.optimization import Optimization, choose_optimization
+from lightly_aug.weights import build_backbone
+
+__all__ = [
+    "build_model",
+    "build_network",
+    "build_optimization",
+    "build_views",
+    "count_batch",
+    "count_devices",
+    "count_steps",
+    "find_normalize",
+]
+
+
+def build_views(source: Source, options: PretrainOptions) -> BaseCollateFunction:
+    """Return the collate function of the method, or that of a loader.
+
+    Raises:
+        TypeError: The loader has another collate function.
+    """
+    if isinstance(source.data, DataLoader):
+        if not isinstance(source.data.collate_fn, BaseCollateFunction):
+            raise TypeError(
+                "pretrain: the DataLoader must have a collate function of lightly_aug, got "
+                f"{getattr(source.data.collate_fn, '__name__', source.data.collate_fn)}: write collate_fn=..."
+            )
+        return source.data.collate_fn
+    decode = 2 * options.size if options.decode is None else options.decode or None
+    late = options.accelerator != "cpu" and torch.accelerator.is_available()
+    return METHODS[options.method].views(
+        options.size, seed=options.seed, render="late" if late else "worker", decode=decode, image=options.image
+    )
+
+
+def find_normalize(collate: BaseCollateFunction) -> Normalize | None:
+    """Return the normalisation of the views, which is the same in all views of a method; None if there is none."""
+    return next((operation for operation in collate.views[0].operations if isinstance(operation, Normalize)), None)
+
+
+def count_batch(source: Source, options: PretrainOptions) -> int:
+    """Return the images in a batch on all devices together: not more than there are."""
+    if isinstance(source.data, DataLoader):
+        own = source.data.batch_size
+        return own * count_devices(options) * options.num_nodes if own else options.batch_size
+    batch = min(options.batch_size, source.count) if source.count else options.batch_size
+    world = count_devices(options) * options.num_nodes
+    if batch % world and batch == options.batch_size:
+        raise ValueError(
+            f"pretrain: batch_size must be a multiple of the {world} devices, got {batch}: {batch - batch % world} is"
+        )
+    if batch < 2 * world:
+        raise ValueError(f"pretrain: there must be two images or more for each of {world} devices, got {batch}")
+    return batch - batch % world
+
+
+def count_devices(options: PretrainOptions) -> int:
+    """Return the number of devices of a machine: those asked for, torchrun's, or all."""
+    if str(options.devices).isdigit():
+        return max(1, int(options.devices))
+    if options.devices != "auto":
+        raise ValueError(f"pretrain: devices must be a number or auto, got {options.devices!r}")
+    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    late = options.accelerator != "cpu" and torch.accelerator.is_available()
+    return max(1, torch.accelerator.device_count()) if late else 1
+
+
+def build_network(options: PretrainOptions) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the backbone, and the arguments of `save_backbone` that name it."""
+    if isinstance(options.backbone, nn.Module):
+        return options.backbone, {"arch": None}
+    name, arguments = str(options.backbone), dict[str, Any]()
+    if name == "amdim_encoder":
+        arguments = {"size": options.size, "width": 64, "dim": 512, "depth": 3}
+    elif "resn" in name:
+        stem = "cifar" if options.size <= 32 else "imagenet"
+        arguments = {"stem": stem, "norm": METHODS[options.method].norm}
+    network = build_backbone(name, **arguments)
+    return network, {"arch": name, "arguments": arguments}
+
+
+def build_model(backbone: nn.Module, source: Source, options: PretrainOptions, *, batch: int, paper: bool) -> SSLModel:
+    """Return the method around a backbone.
+
+    Raises:
+        ValueError: The backbone does not offer checkpointing.
+    """
+    method = METHODS[options.method]
+    images = source.count or (options.steps or 0) * batch
+    maps = ("local5", "local7") if options.backbone == "amdim_encoder" else ("layer3", "layer2")
+    task = Task(options.size, images, batch, classes=len(set(source.labels) - {-1}), maps=maps)
+    model = (method.paper if paper else method.small)(backbone, task)
+    if options.checkpointing:
+        switch = getattr(backbone, "set_grad_checkpointing", getattr(backbone, "gradient_checkpointing_enable", None))
+        if switch is None:
+            raise ValueError(
+                f"pretrain: checkpointing needs a backbone that offers it, as those of timm do, got "
+                f"{type(backbone).__name__}"
+            )
+        switch()
+    if options.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if options.compile:
+        model.compile()
+    return model
+
+
+def build_optimization(options: PretrainOptions, backbone: nn.Module, *, paper: bool) -> Optimization:
+    """Return the optimisation of the recipe, with the options' changes."""
+    chosen = choose_optimization(options.method, paper=paper, vit=is_vit(backbone))
+    asked = {name: getattr(options, name) for name in ("optimizer", "lr", "weight_decay", "warmup")}
+    changed = {name: value for name, value in asked.items() if value is not None}
+    if "weight_decay" in changed:
+        changed["final_weight_decay"] = None
+    return replace(chosen, **changed)
+
+
+def count_steps(loader: Any, source: Source, options: PretrainOptions, *, batch: int) -> int:
+    """Return the optimiser steps of the run."""
+    if options.steps:
+        return options.steps
+    try:
+        batches = len(loader)
+    except TypeError:
+        raise ValueError(
+            "pretrain: the length of the data is unknown, and schedules need it: give steps=..., the optimiser steps"
+        ) from None
+    if batches == 0:
+        raise ValueError(f"pretrain: {source.count} images fill no batch of {batch}")
+    return options.epochs * math.ceil(batches / options.accumulate)

@@ -1,0 +1,135 @@
+"""The folder of a run: its configuration, its logs, and the backbone."""
+
+import csv
+import json
+import logging
+import platform
+import shlex
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightly_aug import __version__
+from lightly_aug.collate import BaseCollateFunction
+from lightly_aug.optional import extra
+from lightly_aug.pretrain_options import PretrainOptions, read_options
+from lightly_aug.train.data import Source
+from lightly_aug.train.module import PretrainModule
+from lightly_aug.train.optimization import Optimization
+from lightly_aug.weights import save_backbone
+
+with extra("train"):
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.loggers import CSVLogger
+
+__all__ = ["SaveBackbone", "build_csv_logger", "is_first_process", "prepare_folder", "quiet", "say", "write_facts"]
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the first of those that train together, also before they know each other."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
+def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> None:
+    """Make the folder of the run, and write to it before the training, so that no training is lost."""
+    config = folder / "config.yaml"
+    if config.exists() and not options.overwrite and not options.resume:
+        raise ValueError(
+            f"pretrain: {folder} holds a run: choose another out, go on with resume, or replace it with overwrite"
+        )
+    if config.exists() and options.resume:
+        before, now = read_options(config), {"data": source.name} | options.plain()
+        names = ("data", "method", "backbone", "size", "recipe", "batch_size", "accumulate", "seed")
+        if other := [name for name in names if before.get(name) != now.get(name)]:
+            changes = ", ".join(f"{name} {before.get(name, 'by default')}" for name in other)
+            raise ValueError(f"pretrain: {folder} holds a run with {changes}: resume it with the same options")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if options.overwrite:
+            for file in [*folder.glob("checkpoints/*.ckpt"), *folder.glob("logs/*"), *folder.glob("tensorboard/*")]:
+                file.unlink()
+        if not (options.resume and config.exists()):
+            options.write(config, source.name)
+    except OSError as error:
+        raise ValueError(f"pretrain: out must be a folder to write to, got {folder}: {error.strerror}") from None
+
+
+def build_csv_logger(folder: Path, checkpoint: Path | None) -> CSVLogger:
+    """Return a logger that keeps the rows of a run that goes on, up to its checkpoint."""
+    file = folder / "logs" / "metrics.csv"
+    rows: list[dict[str, Any]] = []
+    if checkpoint is not None and file.exists():
+        last = int(checkpoint.stem.removeprefix("step-"))
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = [row for row in csv.DictReader(lines) if int(row["step"]) < last]
+    if is_first_process() and file.parent.is_dir():
+        for old in file.parent.iterdir():
+            old.unlink()
+    logger = CSVLogger(folder, name="", version="logs", flush_logs_every_n_steps=50)
+    if rows and is_first_process():
+        logger.experiment.metrics = rows
+        logger.save()
+    return logger
+
+
+class SaveBackbone(Callback):
+    """Write the backbone after every epoch."""
+
+    def __init__(self, file: Path, saving: dict[str, Any]) -> None:
+        self.file = file
+        self.saving = saving
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file, in the first process."""
+        if trainer.is_global_zero and isinstance(pl_module, PretrainModule):
+            notes = self.saving["notes"] | {"epochs": trainer.current_epoch + 1, "steps": trainer.global_step}
+            save_backbone(pl_module.model.backbone, self.file, **self.saving | {"notes": notes})
+
+
+def write_facts(folder: Path, collate: BaseCollateFunction, optimization: Optimization) -> None:
+    """Write `run.json`: the command, versions, commit, views and optimisation of a run."""
+    if not is_first_process():
+        return
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    facts = {
+        "command": shlex.join(sys.argv),
+        "commit": commit.stdout.strip() or None,
+        "views": repr(collate),
+        "optimization": repr(optimization),
+        "versions": {"lightly_aug": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    }
+    (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def say(*lines: str) -> None:
+    """Print lines to stderr, in the first process."""
+    if is_first_process():
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Pass over what Lightning says about every run."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for text in (
+                ".*does not have many workers",
+                ".*The number of training batches",
+                ".*Checkpoint directory .* exists and is not empty",
+                ".*treespec, LeafSpec",
+                ".*'set_vital' is deprecated",
+            ):
+                warnings.filterwarnings("ignore", text)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,249 @@
+"""Train a method with one call."""
+
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from lightly_aug.collate import BaseCollateFunction
+from lightly_aug.methods import METHODS
+from lightly_aug.models.base import SSLModel
+from lightly_aug.operations import Normalize
+from lightly_aug.optional import extra
+from lightly_aug.pretrain_options import PretrainOptions
+from lightly_aug.train.build import (
+    build_model,
+    build_network,
+    build_optimization,
+    build_views,
+    count_batch,
+    count_devices,
+    count_steps,
+    find_normalize,
+)
+from lightly_aug.train.checkpoints import AtomicCheckpointIO, Stopped, StopSignals, find_checkpoint, save_checkpoints
+from lightly_aug.train.data import (
+    Source,
+    default_workers,
+    evaluation_loaders,
+    find_source,
+    pair_batches,
+    training_loader,
+)
+from lightly_aug.train.evaluation import OnlineEvaluation, PairAccuracy, Pictures
+from lightly_aug.train.folder import (
+    SaveBackbone,
+    build_csv_logger,
+    is_first_process,
+    prepare_folder,
+    quiet,
+    say,
+    write_facts,
+)
+from lightly_aug.train.module import PretrainModule
+from lightly_aug.train.optimization import PAPERS, Optimization
+from lightly_aug.train.watch import Collapse, RunBar, Throughput
+from lightly_aug.weights import BACKBONE
+
+with extra("train"):
+    from lightning.pytorch import Callback, Trainer
+    from lightning.pytorch.loggers import TensorBoardLogger
+    from lightning.pytorch.strategies import DDPStrategy
+
+__all__ = ["Pretrained", "pretrain"]
+
+_LARGE: Final = 50_000
+"""Number of images from which the recipe of the paper is the default."""
+
+P = ParamSpec("P")
+
+
+class Pretrained(NamedTuple):
+    """The result of `pretrain`.
+
+    Attributes:
+        model: The trained method; `model.backbone` is the network, `model.embed` computes features.
+        metrics: The last value of everything that was logged, such as `loss` and `knn_accuracy`.
+        folder: The folder of the run.
+    """
+
+    model: SSLModel
+    metrics: dict[str, float]
+    folder: Path
+
+
+def _takes(
+    options: Callable[P, PretrainOptions],
+) -> Callable[[Callable[[Any, PretrainOptions], Pretrained]], Callable[Concatenate[Any, P], Pretrained]]:
+    """Give a function the options as arguments, so that editors complete them and type checkers check them."""
+
+    def decorate(run: Callable[[Any, PretrainOptions], Pretrained]) -> Callable[Concatenate[Any, P], Pretrained]:
+        @wraps(run)
+        def with_arguments(data: Any, *args: P.args, **kwargs: P.kwargs) -> Pretrained:
+            return run(data, options(*args, **kwargs))
+
+        return cast(Callable[Concatenate[Any, P], Pretrained], with_arguments)
+
+    return decorate
+
+
+@_takes(PretrainOptions)
+def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
+    """Train a backbone on images without labels, on one device or many, in a run that can be stopped and resumed.
+
+    For example `pretrain("photos", method="byol", backbone="resnet50", epochs=100, out="runs/byol")`. The folder of the
+    run then holds
+
+    - `backbone.safetensors`: the network, which `lightly_aug.weights.load_backbone` loads; written after every epoch;
+    - `checkpoints/`: the last states, from which `resume=True` goes on, also in the middle of an epoch;
+    - `logs/metrics.csv` and `tensorboard/`: what was measured;
+    - `config.yaml`, which repeats the run (`lightly-aug train --config`), and `run.json`: versions, commit, command,
+      views and optimiser.
+
+    Class folders, and datasets with `targets`, are also used to measure the accuracy of k nearest neighbours while the
+    method trains; the method does not see the labels. Ctrl-C and SIGTERM finish the step and save; the process then
+    ends with KeyboardInterrupt and exit code 143.
+
+    Args:
+        data: A folder of images; a dataset of images, or of tuples or dicts with an image, such as those of torchvision
+            and Hugging Face; a stream, such as WebDataset's; or a `DataLoader` with a collate function of this library.
+        options: As keyword arguments, those of `PretrainOptions`.
+
+    Returns:
+        The trained method, the last metrics, and the folder.
+
+    Raises:
+        ValueError: An option is out of range, there are too few images, or the folder holds another run.
+        ModuleNotFoundError: Packages of the extra "train" are not installed.
+    """
+    source = find_source(data)
+    collate = build_views(source, options)
+    normalize = find_normalize(collate)
+    batch = count_batch(source, options)
+    paper = options.recipe == "paper" or (options.recipe == "auto" and source.count >= _LARGE)
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        backbone, saving = build_network(options)
+        model = build_model(backbone, source, options, batch=batch, paper=paper)
+    optimization = build_optimization(options, backbone, paper=paper)
+    folder = Path(options.out)
+    if is_first_process():
+        prepare_folder(folder, source, options)
+    checkpoint = find_checkpoint(folder / "checkpoints") if options.resume else None
+
+    saving |= {"size": options.size, "normalize": normalize, "notes": {"method": options.method}}
+    callbacks = [*_watching(source, options, collate, normalize, folder), SaveBackbone(folder / BACKBONE, saving)]
+    trainer = _build_trainer(options, model, folder, [*callbacks, *options.callbacks], checkpoint)
+    loader = source.data
+    if not isinstance(loader, DataLoader):
+        workers = default_workers(trainer.num_devices) if options.workers is None else options.workers
+        each, pin = batch // trainer.world_size, trainer.strategy.root_device.type == "cuda"
+        with quiet():
+            loader = training_loader(
+                source, collate, batch=each, workers=workers, seed=options.seed, pin=pin,
+                labelled=options.labelled if METHODS[options.method].labels else None,
+            )  # fmt: skip
+    total = count_steps(loader, source, options, batch=batch)
+    images = batch * options.accumulate
+    module = PretrainModule(model, optimization, batch_size=images, total_steps=total, seed=options.seed)
+    say(*_describe(source, options, optimization, batch=batch, total=total, paper=paper))
+    if options.resume:
+        say(f"going on from {checkpoint}" if checkpoint else "no checkpoint to go on from: starting at the beginning")
+    write_facts(folder, collate, optimization)
+    try:
+        with quiet():
+            trainer.fit(module, loader, ckpt_path=checkpoint)
+    except Stopped as stop:
+        say(f"{stop}, with --resume or resume=True")
+        if not is_first_process():
+            sys.exit(0)  # the first process tells
+        if stop.number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        sys.exit(128 + stop.number)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return Pretrained(model, metrics, folder)
+
+
+def _watching(
+    source: Source, options: PretrainOptions, collate: BaseCollateFunction, normalize: Normalize | None, folder: Path
+) -> list[Callback]:
+    """Return the callbacks that measure; those for labels if there are some, else the one that needs none."""
+    decode, every = collate.decode, options.every
+    title = METHODS[options.method].title
+    callbacks: list[Callback] = [Throughput(), Collapse(), RunBar(title), StopSignals(folder / "checkpoints")]
+    labelled = (
+        source if options.evaluate == "auto" else None if options.evaluate == "none" else find_source(options.evaluate)
+    )
+    size = options.size
+    if labelled is not None and len(labelled.classes) > 1:
+        train, test = evaluation_loaders(labelled, size=size, normalize=normalize, decode=decode)
+        callbacks.append(OnlineEvaluation(train, test, every=every))
+        images = [source.data[i] for i in range(0, source.count, max(1, source.count // 6))][:6] if source.count else []
+        callbacks.append(Pictures(folder / "pictures", images, collate, labelled=test, classes=labelled.classes))
+    elif source.count and not isinstance(source.data, DataLoader):
+        pairs = pair_batches(source, size=size, normalize=normalize, decode=decode)
+        callbacks.append(PairAccuracy(pairs, every=every))
+    callbacks.append(save_checkpoints(folder / "checkpoints", every_epochs=every, keep=options.keep))
+    return callbacks
+
+
+def _build_trainer(
+    options: PretrainOptions, model: SSLModel, folder: Path, callbacks: list[Callback], checkpoint: Path | None
+) -> Trainer:
+    devices = count_devices(options)
+    strategy = options.strategy
+    if strategy in ("auto", "ddp") and devices * options.num_nodes > 1:
+        # Queues are equal on all ranks and large; frozen layers have no gradient.
+        unused = getattr(model, "frozen_until", 0) > 0
+        strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
+    loggers = options.loggers
+    if loggers is None:
+        loggers = [build_csv_logger(folder, checkpoint), TensorBoardLogger(folder, name="", version="tensorboard")]
+    with quiet():
+        return Trainer(
+            accelerator=options.accelerator,
+            devices=devices,
+            num_nodes=options.num_nodes,
+            strategy=strategy,
+            precision=options.precision,  # type: ignore[arg-type]
+            max_epochs=-1 if options.steps else options.epochs,
+            max_steps=options.steps or -1,
+            accumulate_grad_batches=options.accumulate,
+            sync_batchnorm=PAPERS[options.method].optimization.sync_batchnorm and torch.cuda.is_available(),
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder,
+            log_every_n_steps=10,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+
+
+def _describe(
+    source: Source, options: PretrainOptions, optimization: Optimization, *, batch: int, total: int, paper: bool
+) -> list[str]:
+    """Say what the run trains with, and what was scaled; warn if the batch is too small for the method."""
+    row, title = PAPERS[options.method], METHODS[options.method].title
+    images = f"{source.count:,} images" if source.count else "a stream of images"
+    name = options.backbone if isinstance(options.backbone, str) else type(options.backbone).__name__
+    lines = [f"{title}, {name}, {images} at {options.size} pixels in batches of {batch}"]
+    if batch < options.batch_size and source.count and not isinstance(source.data, DataLoader):
+        lines[0] += f" (not {options.batch_size}, for {source.count:,} images)"
+    kind = "the paper's heads and queues" if paper else f"heads and queues for less than {_LARGE:,} images"
+    epochs = options.epochs if not options.steps else 1
+    lines.append(f"recipe {'paper' if paper else 'small'}: {kind}")
+    lines.append(optimization.describe(batch * options.accumulate, total, epochs))
+    if batch < row.least:
+        warnings.warn(
+            f"{title} wants batches of {row.least} images or more ({row.batch:,} in the paper), got {batch}: "
+            f"{row.reason}",
+            stacklevel=4,
+        )
+    return lines

@@ -1,0 +1,79 @@
+"""The command `lightly-aug train`, whose options are those of `pretrain`."""
+
+import inspect
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+from lightly_aug.arguments import complete
+from lightly_aug.methods import METHODS
+from lightly_aug.optional import extra
+from lightly_aug.pretrain_options import PretrainOptions, read_options
+from lightly_aug.weights import backbone_names
+
+with extra("demo"):
+    import typer
+
+__all__ = ["train"]
+
+_OBJECTS: Final = ("loggers", "callbacks")  # only Python has them
+_COMPLETED: Final = {"method": complete(METHODS), "backbone": complete(backbone_names())}
+
+
+def _parameter(option: Field[Any]) -> inspect.Parameter:
+    """Return the parameter of the command for an option of `pretrain`."""
+    kind = option.type
+    if kind is Any:
+        kind = str
+    elif get_origin(kind) is not Literal and get_args(kind):
+        parts = [each for each in get_args(kind) if each is not type(None)]
+        kind = parts[-1] if Path in parts else parts[0]
+        kind = kind | None if option.default is None else kind
+    names = [f"--{option.name.replace('_', '-')}"] if kind is bool else []  # without its opposite
+    info = typer.Option(*names, help=option.metadata["help"], autocompletion=_COMPLETED.get(option.name))
+    default: Any = option.default
+    default = Path(default) if kind is Path else default
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
+
+
+def train(ctx: typer.Context, data: Path | None, config: Path | None, **options: Any) -> None:
+    """Train a backbone on a folder of images, without labels; a run can be stopped and resumed at any time."""
+    from lightly_aug.train import pretrain  # takes seconds, which other commands need not wait for
+
+    chosen = {} if config is None else read_options(config)
+    given = {name for name in options if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")}
+    chosen |= {name: options[name] for name in given}
+    found = chosen.pop("data", None) if data is None else data
+    chosen.pop("data", None)
+    if found is None:
+        raise ValueError("lightly-aug train: give a folder of images, or a --config that names one")
+    result = pretrain(found, **chosen)
+    print(f"{result.folder}: " + ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.metrics.items())))
+    print(f"lightly_aug.weights.load_backbone({str(result.folder)!r}) loads the network, and makes its images.")
+
+
+_FIXED: Final = [
+    inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
+    inspect.Parameter(
+        "data",
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=None,
+        annotation=Annotated[Path | None, typer.Argument(help="Folder of images; subfolders are searched too.")],
+    ),
+    inspect.Parameter(
+        "config",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            Path | None, typer.Option(help="YAML of options, such as a run's config.yaml; the command line goes first.")
+        ],
+    ),
+]
+_SIGNATURE: Final = [
+    *_FIXED,
+    *(_parameter(option) for option in fields(PretrainOptions) if option.name not in _OBJECTS),
+]
+train.__signature__ = inspect.Signature(_SIGNATURE)  # type: ignore[attr-defined]
+train.__annotations__ = {parameter.name: parameter.annotation for parameter in _SIGNATURE}

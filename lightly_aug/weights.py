@@ -1,0 +1,318 @@
+"""Files of trained backbones: weights, and everything that is needed to use them as they were trained."""
+
+import json
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Unpack
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lightly_aug import __version__
+from lightly_aug.atomic import replace_file
+from lightly_aug.checks import check_integer
+from lightly_aug.collate import MultiViewCollateFunction
+from lightly_aug.models import amdim_encoder, feature_width, resnet
+from lightly_aug.operations import CenterCrop, Normalize, Resize
+from lightly_aug.optional import extra
+from lightly_aug.options import Options
+from lightly_aug.view import View
+
+__all__ = [
+    "BACKBONE",
+    "SavedBackbone",
+    "backbone_names",
+    "build_backbone",
+    "load_backbone",
+    "read_metadata",
+    "save_backbone",
+    "still_view",
+]
+
+BACKBONE: Final = "backbone.safetensors"
+"""Name of the file in the folder of a run."""
+
+_KEY: Final = "lightly_aug"  # of our metadata, which safetensors keeps as strings
+
+
+class SavedBackbone(NamedTuple):
+    """A trained backbone and the images that it expects.
+
+    Attributes:
+        network: The network, in eval mode, on the CPU.
+        collate: Makes its input of images of any size: one view of each, resized, cropped about the centre, and
+            normalised as the training views were.
+        metadata: The settings that `save_backbone` wrote; `read_metadata` lists them.
+    """
+
+    network: nn.Module
+    collate: MultiViewCollateFunction
+    metadata: dict[str, Any]
+
+
+def save_backbone(
+    network: nn.Module,
+    file: str | os.PathLike[str],
+    *,
+    arch: str | None,
+    size: int,
+    normalize: Normalize | None,
+    arguments: Mapping[str, Any] | None = None,
+    mode: str | None = "RGB",
+    background: str | tuple[int, int, int] | None = "white",
+    notes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a backbone as safetensors, with everything that `load_backbone` needs to use it as it was trained.
+
+    A reader finds the file of before or the new one, never a part, so this may be called after every epoch. Under
+    several processes call it in one of them.
+
+    Args:
+        network: The backbone: not the method around it, whose `backbone` it is. A wrapper of `torch.compile` or
+            `DistributedDataParallel` around it is left out.
+        file: File to write; its folder is made.
+        arch: Name of the network, as `build_backbone` takes it; None for a network of your own.
+        size: Side in pixels of the views that it was trained on.
+        normalize: Normalisation of the views that it was trained on; None if there was none.
+        arguments: Arguments that `build_backbone` needs to build the network, such as `{"stem": "cifar"}`; they must be
+            JSON. `weights` and `pretrained` are left out, because the file holds the weights.
+        mode: PIL mode of the images, as in `BaseCollateFunction`.
+        background: Colour behind transparent pixels, as in `BaseCollateFunction`.
+        notes: More to remember, such as the method and the number of epochs; it must be JSON.
+
+    Raises:
+        ValueError: `arch` and `arguments` build a network with other weights, or one that does not take images of
+            `size`; an argument is not JSON; or the state of the network has parts that are no tensors.
+        ModuleNotFoundError: The package safetensors is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> network = resnet("resnet10", stem="cifar")
+        >>> settings = {"arch": "resnet10", "arguments": {"stem": "cifar"}, "size": 32, "normalize": Normalize()}
+        >>> save_backbone(network, f"{folder}/backbone.safetensors", **settings)
+        >>> load_backbone(folder).collate([torch.rand(3, 40, 50)])[0].shape
+        torch.Size([1, 3, 32, 32])
+    """
+    with extra("train"):
+        from safetensors.torch import save_file
+    check_integer("save_backbone", least=1, size=size)
+    built_by = {name: value for name, value in (arguments or {}).items() if name not in ("weights", "pretrained")}
+    if arch is None and built_by:
+        raise ValueError(f"save_backbone: arguments must be empty without arch, got {built_by}")
+    settings = {
+        "backbone": None if arch is None else {"name": arch, "arguments": built_by},
+        "size": int(size),
+        "normalize": None if normalize is None else {"mean": normalize.mean, "std": normalize.std},
+        "mode": mode,
+        "background": background,
+        "notes": dict(notes or {}),
+        "versions": {"lightly_aug": __version__, "torch": str(torch.__version__)},
+    }
+    try:
+        text, key = json.dumps(settings), json.dumps(built_by, sort_keys=True)
+    except TypeError as error:
+        raise ValueError(
+            f"save_backbone: arguments and notes must be JSON, got {built_by} and {notes}: {error}"
+        ) from None
+    network = _unwrap(network)
+    others = {
+        name: type(value).__name__ for name, value in network.state_dict().items() if not isinstance(value, Tensor)
+    }
+    if others:
+        raise ValueError(f"save_backbone: the state_dict of network must hold tensors only, got {others}")
+    if arch is not None:
+        _check_weights(network, arch, key, int(size))
+    # copies, since safetensors refuses tensors that share memory, as tied weights do
+    layout = {"copy": True, "memory_format": torch.contiguous_format}
+    tensors = {name: tensor.detach().to("cpu", **layout) for name, tensor in network.state_dict().items()}
+    with replace_file(file) as new:
+        save_file(tensors, new, metadata={"format": "pt", _KEY: text})
+
+
+def load_backbone(
+    path: str | os.PathLike[str], *, network: nn.Module | None = None, **options: Unpack[Options]
+) -> SavedBackbone:
+    """Load a backbone that `save_backbone` wrote, with a collate function for the images that it expects.
+
+    Args:
+        path: The file, or the folder of a run, which holds `backbone.safetensors`.
+        network: Network to load the weights into; by default it is built. Needed for a network that has no name.
+        **options: Options of the collate function, as in `BaseCollateFunction`. By default, `mode` and `background` are
+            those of the training.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or was not written by `save_backbone`; or the weights do not fit the network, or
+            it has no name and is not given.
+        ModuleNotFoundError: A package that builds the network is not installed.
+
+    Example:
+        Features of all images of a folder::
+
+            network, collate, metadata = load_backbone("runs/train")
+            files = image_files("photos")
+            x, _ = features(network, DataLoader(files, 64, collate_fn=collate))
+    """
+    file, metadata = _find_file(path), read_metadata(path)
+    with extra("train"):
+        from safetensors.torch import load_file
+    if network is None:
+        if metadata["backbone"] is None:
+            raise ValueError(
+                f"load_backbone: {file} holds a network without a name; build it as it was trained, and pass it: "
+                "load_backbone(file, network=...)"
+            )
+        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then replaced
+            network = build_backbone(metadata["backbone"]["name"], **metadata["backbone"]["arguments"])
+    try:
+        network.load_state_dict(load_file(file))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"load_backbone: {file} does not fit the {type(network).__name__}: {reason}") from None
+    normalize = metadata["normalize"] and Normalize(**metadata["normalize"])
+    kept = Options(seed=0, mode=metadata["mode"], background=metadata["background"])
+    collate = MultiViewCollateFunction([still_view(metadata["size"], normalize)], **kept | options)
+    return SavedBackbone(network.eval(), collate, metadata)
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the settings that `save_backbone` wrote into a file.
+
+    Args:
+        path: As in `load_backbone`.
+
+    Returns:
+        A dict of `backbone` (`name` and `arguments`, or None), `size`, `normalize` (`mean` and `std`, or None), `mode`,
+        `background`, `notes` and `versions`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or was not written by `save_backbone`.
+    """
+    with extra("train"):
+        from safetensors import SafetensorError, safe_open
+    file = _find_file(path)
+    try:
+        with safe_open(file, "pt") as opened:
+            found = (opened.metadata() or {}).get(_KEY)
+    except SafetensorError as error:
+        raise ValueError(f"load_backbone: {file} must be a file of safetensors, got one that fails: {error}") from None
+    if found is None:
+        raise ValueError(
+            f"load_backbone: {file} must be a file of save_backbone, got one without its metadata, so its network, "
+            "size and normalisation are unknown; load it by hand: "
+            f"network.load_state_dict(safetensors.torch.load_file({str(file)!r}))"
+        )
+    settings = json.loads(found)
+    if isinstance(settings["background"], list):
+        settings["background"] = tuple(settings["background"])
+    return dict(settings)
+
+
+def build_backbone(arch: str, **arguments: Any) -> nn.Module:
+    """Build a backbone by its name, which outputs pooled features `(n, d)` or `(n, d, 1, 1)`.
+
+    Args:
+        arch: `"resnet10"` or a ResNet of torchvision, which `lightly_aug.models.resnet` builds; `"amdim_encoder"`; or
+            any model of timm. Names of torchvision go before those of timm, which has ResNets of the same names: their
+            weights have the same names and shapes, too.
+        **arguments: Arguments of `resnet`, of `amdim_encoder`, or of `timm.create_model`, which gets `num_classes=0`
+            and, for vision transformers, `dynamic_img_size=True` as in `lightly_aug.models.vit`.
+
+    Raises:
+        ValueError: There is no such network.
+        ModuleNotFoundError: The package timm is not installed.
+
+    Example:
+        >>> build_backbone("resnet10", stem="cifar")(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 512])
+    """
+    known = backbone_names()
+    if arch == "amdim_encoder":
+        return amdim_encoder(**arguments)
+    network: nn.Module
+    if arch in known:
+        network = resnet(arch, **arguments)
+        return network
+    with extra("train"):
+        import timm
+    if not timm.is_model(arch):
+        near = get_close_matches(arch.lower(), [*known, *timm.list_models()], n=1)
+        raise ValueError(
+            "build_backbone: arch must be amdim_encoder, resnet10, a ResNet of torchvision or a model of timm, "
+            f"got {arch!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+    any_size = arch.split(".", maxsplit=1)[0] in timm.list_models(module="vision_transformer")
+    network = timm.create_model(
+        arch, **{"num_classes": 0} | ({"dynamic_img_size": True} if any_size else {}) | arguments
+    )
+    return network
+
+
+def backbone_names() -> list[str]:
+    """Return the names that `build_backbone` takes, without those of timm."""
+    resnets = torchvision.models.list_models(torchvision.models, include=["resnet*", "resnext*", "wide_resnet*"])
+    return ["amdim_encoder", "resnet10", *resnets]
+
+
+def still_view(size: int, normalize: Normalize | None) -> View:
+    """Return the view for embedding: the shorter side resized to `size`, its centre cut out, normalised or not.
+
+    Args:
+        size: Side of the view in pixels.
+        normalize: Normalisation of the views of the training; None for none.
+    """
+    return View(Resize(size), CenterCrop(size), *([] if normalize is None else [normalize]))
+
+
+def _find_file(path: str | os.PathLike[str]) -> Path:
+    file = Path(path) / BACKBONE if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"load_backbone: path must be a file of save_backbone or the folder of a run, no {file}"
+        )
+    return file
+
+
+def _unwrap(network: nn.Module) -> nn.Module:
+    while True:
+        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            network = network.module
+        elif "_orig_mod" in network._modules:  # torch.compile
+            network = network.get_submodule("_orig_mod")
+        else:
+            return network
+
+
+def _check_weights(network: nn.Module, arch: str, arguments: str, size: int) -> None:
+    """Refuse a name that would build another network when the file is loaded."""
+    built = _weight_shapes(arch, arguments, size)
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    other = next((name for name in [*own, *built] if own.get(name) != built.get(name)), None)
+    if other is not None:
+        raise ValueError(
+            f"save_backbone: arch and arguments must build the network, got {arch!r} with {arguments}: {other} is "
+            f"{own.get(other, 'absent')} in the network, and {built.get(other, 'absent')} in what they build; for a "
+            "network of your own, arch=None"
+        )
+
+
+@cache
+def _weight_shapes(arch: str, arguments: str, size: int) -> dict[str, tuple[int, ...]]:
+    """Build a network, try it on images, and return the shapes of its weights by name."""
+    with torch.random.fork_rng(devices=[]):  # the training that goes on draws from the global generator
+        network = build_backbone(arch, **json.loads(arguments))
+    try:
+        feature_width(network, size)
+    except ValueError as error:
+        reason = str(error).splitlines()[0].removeprefix("feature_width: ")
+        raise ValueError(
+            f"save_backbone: arch and arguments must build a network for images of {size} pixels, got {arch!r} with "
+            f"{arguments}: {reason}"
+        ) from None
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

@@ -1,0 +1,237 @@
+"""`pretrain` on folders, datasets, streams and loaders; stopped by signals, killed, and resumed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from helpers.methods import _images, tiny
+from PIL import Image
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, IterableDataset
+
+from lightly_aug import Indexed, SimCLRCollateFunction
+from lightly_aug.train.run import pretrain
+from lightly_aug.weights import load_backbone
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*(knn|pair) accuracy"),  # so short a run may not make features better
+    pytest.mark.filterwarnings("ignore:.* wants batches of"),
+    pytest.mark.filterwarnings("ignore:.*set_vital"),
+]
+SMALL: dict[str, Any] = {"size": 16, "batch_size": 16, "workers": 0, "accelerator": "cpu", "seed": 1}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two class folders of 16 photographs each, one of them in a folder below."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i, (image, _) in enumerate(_images()):
+        place = folder / ("flowers", "buildings")[i % 2] / ("deep" if i % 8 == 0 else "")
+        place.mkdir(parents=True, exist_ok=True)
+        assert isinstance(image, Image.Image)
+        image.save(place / f"{i}.png")
+    return folder
+
+
+def read_metrics(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "logs" / "metrics.csv").read_text().splitlines()))
+
+
+def test_a_folder_becomes_a_run(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    result = pretrain(photos, method="simclr", backbone=tiny(), epochs=2, out=out, **SMALL)
+    names = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file() and "events" not in file.name}
+    assert names == {
+        "backbone.safetensors", "config.yaml", "run.json", "logs/metrics.csv", "tensorboard/hparams.yaml",
+        "checkpoints/step-2.ckpt", "checkpoints/step-4.ckpt", "pictures/views.png", "pictures/embedding-2.png",
+    }  # fmt: skip
+    assert set(result.metrics) >= {"loss", "knn_accuracy", "images_per_second", "waiting"}
+    assert result.folder == out
+    assert result.model.progress == 1.0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "SimCLR v1, Sequential, 32 images at 16 pixels in batches of 16"
+    assert "AdamW, learning rate 0.001 to 0" in said[2]
+    assert said[4].startswith("SimCLR v1 epoch 2/2 · loss ")
+    rows = read_metrics(out)
+    assert [row["step"] for row in rows if row["knn_accuracy"]] == [
+        "0",
+        "1",
+        "3",
+    ]  # before the training and after epochs
+    facts = json.loads((out / "run.json").read_text())
+    assert "RandomResizedCrop" in facts["views"]
+    assert facts["versions"]["torch"] == torch.__version__
+    network, collate, metadata = load_backbone(out, network=tiny())
+    assert metadata["notes"] == {"method": "simclr", "epochs": 2, "steps": 4}
+    image = torch.rand(3, 20, 24)
+    assert torch.equal(network(collate([image])[0]).flatten(1), result.model.eval().embed(collate([image])[0]))
+
+
+def test_the_written_options_repeat_the_run(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "moco", "backbone": "resnet10", "epochs": 1, "evaluate": "none"} | SMALL
+    pretrain(photos, out=tmp_path / "a", **options)
+    config = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())
+    assert config["data"] == str(photos)
+    again = pretrain(config.pop("data"), **config | {"out": tmp_path / "b"})
+    for name, value in load_file(tmp_path / "a" / "backbone.safetensors").items():
+        assert torch.equal(value, again.model.backbone.state_dict()[name]), name
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([image for image, _ in _images()])
+
+
+def test_datasets_streams_and_loaders_are_taken(tmp_path: Path) -> None:
+    images = [image for image, _ in _images()]
+    collate = SimCLRCollateFunction(16, seed=0, render="worker")
+    loader: Any = DataLoader(Indexed(images), 16, shuffle=True, collate_fn=collate, drop_last=True)
+    options: dict[str, Any] = {"method": "simclr", "epochs": 1, "evaluate": "none"} | SMALL
+    for i, data in enumerate((images, [{"img": image} for image in images], Indexed(images), loader)):
+        result = pretrain(data, backbone=tiny(), out=tmp_path / f"{i}", **options)
+        assert result.metrics["loss"] > 0
+    with pytest.raises(ValueError, match=r"length of the data is unknown.*give steps="):
+        pretrain(Stream(), backbone=tiny(), out=tmp_path / "no", **options)
+    result = pretrain(Stream(), backbone=tiny(), out=tmp_path / "stream", steps=5, **options)
+    assert result.model.progress == 1.0
+
+
+def test_without_labels_pairs_are_found(tmp_path: Path) -> None:
+    images = [image for image, _ in _images()]
+    result = pretrain(images, method="simclr", backbone=tiny(), epochs=2, out=tmp_path, lr=0.01, **SMALL)
+    assert 0 < result.metrics["pair_accuracy"] <= 1
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_a_run_that_is_no_better_says_so(photos: Path, tmp_path: Path) -> None:
+    options = {"backbone": tiny(), "epochs": 1, "lr": 1e-12} | SMALL
+    with pytest.warns(UserWarning, match=r"knn accuracy: .* after the training, .* this run has not made"):
+        pretrain(photos, method="simclr", out=tmp_path / "labels", **options)
+    with pytest.warns(UserWarning, match=r"pair accuracy: .* after the training"):
+        pretrain([image for image, _ in _images()], method="simclr", out=tmp_path / "pairs", **options)
+
+
+def test_what_cannot_work_is_said_before_the_training(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"backbone": tiny(), "epochs": 1, "out": tmp_path / "x"} | SMALL
+    with pytest.raises(ValueError, match=r"method must be one of .*got 'moko'.*moco"):
+        pretrain(photos, method="moko", **options)
+    with pytest.raises(NotADirectoryError):
+        pretrain(tmp_path / "none", **options)
+    with pytest.raises(ValueError, match="must hold images"):
+        pretrain(tmp_path, **options)
+    with pytest.raises(TypeError, match="data must be a folder, a dataset"):
+        pretrain(3, **options)
+    with pytest.raises(TypeError, match="must have a collate function of lightly_aug, got default_collate"):
+        pretrain(DataLoader([torch.rand(3, 8, 8)]), **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="checkpointing needs a backbone that offers it"):
+        pretrain(photos, checkpointing=True, **options)
+    with pytest.raises(ValueError, match="resume and overwrite exclude each other"):
+        pretrain(photos, resume=True, overwrite=True, **options)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="out must be a folder to write to"):
+        pretrain(photos, **options | {"out": tmp_path / "file" / "run"})
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_batch_too_small_for_the_method_is_warned_of(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"backbone": tiny(), "epochs": 1, "evaluate": "none"} | SMALL | {"batch_size": 8}
+    with pytest.warns(UserWarning, match=r"SimCLR v1 wants batches of 32 images or more \(4,096 in the paper\), got 8"):
+        pretrain(photos, method="simclr", out=tmp_path, **options)
+
+
+def test_an_earlier_run_is_neither_replaced_nor_mixed_up(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "simclr", "backbone": "resnet10", "epochs": 1, "evaluate": "none"} | SMALL
+    pretrain(photos, out=tmp_path, **options)
+    with pytest.raises(ValueError, match="holds a run: choose another out, go on with resume, or replace it"):
+        pretrain(photos, out=tmp_path, **options)
+    with pytest.raises(ValueError, match="holds a run with method simclr: resume it with the same options"):
+        pretrain(photos, out=tmp_path, resume=True, **options | {"method": "moco"})
+    pretrain(photos, out=tmp_path, overwrite=True, **options | {"method": "moco"})
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()).get("method", "moco") == "moco"
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1), torch.manual_seed(0)
+from lightning.pytorch import Callback
+from lightly_aug.train.run import pretrain
+from helpers.methods import tiny
+
+class Slow(Callback):
+    def on_train_batch_end(self, trainer, *args):
+        print("step", trainer.global_step, flush=True)
+        time.sleep(0.05)
+
+pretrain({photos!r}, method={method!r}, backbone=tiny(), size=32, batch_size=8, workers=0, accelerator="cpu", epochs=4,
+         evaluate="none", resume=True, out={out!r}, callbacks=[Slow()])
+"""
+
+
+def start(photos: Path, out: Path, method: str) -> "subprocess.Popen[str]":
+    script = SCRIPT.format(tests=str(Path(__file__).parent), photos=str(photos), out=str(out), method=method)
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def wait_for(process: "subprocess.Popen[str]", step: int) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == f"step {step}":
+            return
+    raise AssertionError(process.communicate()[1])
+
+
+@pytest.mark.parametrize(
+    ("method", "number", "code"),
+    [("moco", signal.SIGKILL, -9), ("swav", signal.SIGTERM, 143), ("pirl", signal.SIGINT, -2)],
+)
+def test_a_stopped_process_goes_on_bit_for_bit(
+    photos: Path, tmp_path: Path, method: str, number: signal.Signals, code: int
+) -> None:
+    """Sixteen steps in four epochs, stopped in the third, against a run that was left alone."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"size": 32, "batch_size": 8, "workers": 0, "accelerator": "cpu", "evaluate": "none"}
+    pretrain(photos, method=method, backbone=tiny(), epochs=4, out=tmp_path / "whole", **options)
+    stopped = start(photos, tmp_path / "stopped", method)
+    wait_for(stopped, 10)
+    stopped.send_signal(number)
+    _, told = stopped.communicate(timeout=60)
+    assert stopped.returncode == code, told
+    newest = max(int(file.stem[5:]) for file in (tmp_path / "stopped" / "checkpoints").glob("*.ckpt"))
+    if number == signal.SIGKILL:
+        assert newest == 8  # the end of the second epoch
+    else:
+        assert newest in (10, 11)  # the step that was under way
+        assert f"{number.name}: stopped; the run goes on from" in told
+    resumed = start(photos, tmp_path / "stopped", method)
+    _, told = resumed.communicate(timeout=60)
+    assert resumed.returncode == 0, told
+    assert f"going on from {tmp_path / 'stopped' / 'checkpoints'}/step-{newest}.ckpt" in told
+    a, b = (
+        torch.load(tmp_path / name / "checkpoints" / "step-16.ckpt", weights_only=True) for name in ("whole", "stopped")
+    )
+    for key, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][key]) if isinstance(value, torch.Tensor) else True, key
+    steps = [[row["step"] for row in read_metrics(tmp_path / name) if row["loss"]] for name in ("whole", "stopped")]
+    assert steps[0] == steps[1]
