@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Unpack
 
 from torch import nn
 
@@ -25,6 +25,7 @@ from lightly_aug.models import (
     SwaV,
 )
 from lightly_aug.operations import Normalize
+from lightly_aug.options import Options
 from lightly_aug.recipes import (
     AMDIMCollateFunction,
     BarlowTwinsCollateFunction,
@@ -111,31 +112,31 @@ def _power_of_two(most: int) -> int:
     return 1 << (max(1, most).bit_length() - 1)
 
 
-def _simclr_views(size: int, **options: Any) -> BaseCollateFunction:
+def _simclr_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return SimCLRCollateFunction(size, strength=0.5, blur=0, normalize=Normalize(), **options)
     return SimCLRCollateFunction(size, **options)
 
 
-def _swav_views(size: int, **options: Any) -> BaseCollateFunction:
+def _swav_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return SwaVCollateFunction(size, max(1, size // 2), 4, **options)
     return SwaVCollateFunction(size, size * 96 // 224, **options)
 
 
-def _dino_views(size: int, **options: Any) -> BaseCollateFunction:
+def _dino_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return DINOCollateFunction(size, max(1, size // 2), 4, **options)
     return DINOCollateFunction(size, size * 96 // 224, **options)
 
 
-def _pirl_views(size: int, **options: Any) -> BaseCollateFunction:
+def _pirl_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return PIRLCollateFunction(size, max(1, size * 3 // 8), size * 3 // 2, **options)
     return PIRLCollateFunction(size, size * 64 // 224, size * 255 // 224, **options)
 
 
-def _paws_views(size: int, **options: Any) -> BaseCollateFunction:
+def _paws_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return PAWSCollateFunction(size, max(1, size * 9 // 16), 4, recipe="cifar", normalize=Normalize(), **options)
     return PAWSCollateFunction(size, size * 96 // 224, **options)
@@ -150,7 +151,7 @@ def _cpc_grid(size: int) -> tuple[int, int, int]:
     return grid, 2 * stride, stride
 
 
-def _cpc_views(size: int, **options: Any) -> BaseCollateFunction:
+def _cpc_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     grid, patch, stride = _cpc_grid(size)
     return CPCCollateFunction((grid + 1) * stride, patch, stride, **options)
 

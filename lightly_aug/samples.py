@@ -218,6 +218,8 @@ def _list_names(row: dict[Any, Any]) -> str:
 
 
 def _collate(key: Any, values: list[Any]) -> Any:
+    if all(value is None for value in values):  # labels of unlabelled data sets
+        return None
     try:
         return default_collate(values)
     except (TypeError, RuntimeError, KeyError) as error:

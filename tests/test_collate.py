@@ -299,6 +299,13 @@ def test_an_error_of_the_dataset_says_which_sample_raised_it() -> None:
 X = IMAGES[0]
 
 
+def test_labels_that_are_all_none_stay_none() -> None:
+    views, label = collate([(X, None), (X, None)])
+    assert len(views) == len(collate([X, X]))
+    assert label is None
+    assert collate([{"image": X, "label": None}])["label"] is None
+
+
 @pytest.mark.parametrize(
     ("samples", "options", "says"),
     [

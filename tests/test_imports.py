@@ -67,12 +67,12 @@ ALLOWED = {
     "models.__init__": "models",
     "weights": "__init__ atomic checks optional operations view options collate models",
     "evaluate": "atomic checks optional batch evaluate",
-    "methods": "operations collate recipes models",
+    "methods": "operations options collate recipes models",
     "plot": "optional images operations view collate",
     "pretrain_options": "checks optional methods",
     "train": (
-        "__init__ atomic checks optional images indexed support samples operations batch collate recipes models weights "
-        "evaluate methods plot pretrain_options train"
+        "__init__ atomic checks optional images indexed support samples operations batch collate recipes models "
+        "weights evaluate methods plot pretrain_options train"
     ),
     "arguments": "optional images",
     "train_command": "optional methods weights pretrain_options train arguments",

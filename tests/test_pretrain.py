@@ -121,7 +121,7 @@ def test_without_labels_pairs_are_found(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_no_better_says_so(photos: Path, tmp_path: Path) -> None:
-    options = {"backbone": tiny(), "epochs": 1, "lr": 1e-12} | SMALL
+    options: dict[str, Any] = {"backbone": tiny(), "epochs": 1, "lr": 1e-12} | SMALL
     with pytest.warns(UserWarning, match=r"knn accuracy: .* after the training, .* this run has not made"):
         pretrain(photos, method="simclr", out=tmp_path / "labels", **options)
     with pytest.warns(UserWarning, match=r"pair accuracy: .* after the training"):

@@ -175,8 +175,7 @@ def _watching(
 ) -> list[Callback]:
     """Return the callbacks that measure; those for labels if there are some, else the one that needs none."""
     decode, every = collate.decode, options.every
-    title = METHODS[options.method].title
-    callbacks: list[Callback] = [Throughput(), Collapse(), RunBar(title), StopSignals(folder / "checkpoints")]
+    callbacks: list[Callback] = [Throughput(), Collapse(), StopSignals(folder / "checkpoints")]
     labelled = (
         source if options.evaluate == "auto" else None if options.evaluate == "none" else find_source(options.evaluate)
     )
@@ -189,6 +188,7 @@ def _watching(
     elif source.count and not isinstance(source.data, DataLoader):
         pairs = pair_batches(source, size=size, normalize=normalize, decode=decode)
         callbacks.append(PairAccuracy(pairs, every=every))
+    callbacks.append(RunBar(METHODS[options.method].title))  # after what it shows
     callbacks.append(save_checkpoints(folder / "checkpoints", every_epochs=every, keep=options.keep))
     return callbacks
 
