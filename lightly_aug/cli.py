@@ -1,16 +1,27 @@
 """The command `lightly-aug`; the commands themselves, which need typer, are in `commands.py`."""
 
 import sys
+import warnings
+from typing import Any
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; an error that the user can correct ends in one line and exit code 2.
+    """Run a command; an error that the user can correct ends in one line and exit code 2, a warning is one line.
 
     Args:
         arguments: The words after `lightly-aug`; by default those of the command line.
     """
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if category is UserWarning:  # as all of this library; who types a command has no use for the place in the code
+            print("Warning:", *str(message).split(), file=sys.stderr)
+        else:
+            before(message, category, *place)
+
+    warnings.showwarning = show
     try:
         from lightly_aug.commands import app
 
@@ -21,6 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
         message = lines[-1].split("ImageError: ")[-1] if "Traceback" in str(error) else lines[0]
         print(f"Error: {message}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        warnings.showwarning = before
 
 
 if __name__ == "__main__":

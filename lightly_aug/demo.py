@@ -10,21 +10,19 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
 from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.evaluate import features, knn_accuracy
 from lightly_aug.indexed import Indexed
-from lightly_aug.methods import METHODS, Task
-from lightly_aug.models import SSLModel, resnet
+from lightly_aug.methods import METHODS
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
 from lightly_aug.photographs import LabelledImages, folder_images, photograph_patches
 from lightly_aug.plot import embedding, neighbours, view_grid
-from lightly_aug.train import Step, fit, progress
-from lightly_aug.weights import BACKBONE, save_backbone, still_view
+from lightly_aug.weights import still_view
 
 __all__ = ["run"]
 
@@ -43,7 +41,8 @@ def run(
 ) -> dict[str, float]:
     """Train MoCo v2 with a small ResNet, measure it, and draw the result.
 
-    Writes `views.png`, `neighbours.png`, with labels `embedding.png`, and `backbone.safetensors`.
+    Writes `views.png`, `neighbours.png`, with labels `embedding.png`, and the files of a run of `pretrain`, among them
+    `backbone.safetensors`. An earlier run in the folder is replaced.
 
     Args:
         data: Folder of images, with class folders or without; None for `photograph_patches`.
@@ -69,23 +68,21 @@ def run(
     console.print(f"{len(images.train)} images to train with, {len(images.test)} to test, {len(images.classes)} labels")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batch_size = min(batch_size, len(images.train))
     epochs = max(1, round(_IMAGES_IN_THREE_MINUTES / len(images.train))) if epochs is None else epochs
+    workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)  # on a CPU they would compete with the network
 
     method = METHODS["moco"]
     collate = method.views(size, seed=seed, decode=decode)
     title = f"{method.title}, views of {size} pixels, seed {seed}"
     shown = [image for image, _ in _spread(images.train, 6)]
     view_grid(collate, shown, draws=2, title=title).savefig(out / "views.png", dpi=110)
-    workers = 0 if device == "cpu" else min(8, os.cpu_count() or 1)  # on a CPU they would compete with the network
     loader = DataLoader(
         Indexed(images.train), batch_size, shuffle=True, drop_last=True, num_workers=workers, collate_fn=collate,
-        pin_memory=device == "cuda", persistent_workers=workers > 0,
+        pin_memory=device == "cuda",
     )  # fmt: skip
-    backbone = resnet("resnet10").to(device)
-    model = method.small(backbone, Task(size, len(images.train), batch_size))
+    measured = {"images/s, data path alone": _measure_data_rate(loader, device)}
     still = MultiViewCollateFunction([still_view(size, Normalize())], decode=decode)
     train, test = (DataLoader(Indexed(pairs), 256, collate_fn=still) for pairs in (images.train, images.test))
 
@@ -95,44 +92,53 @@ def run(
         assert y_test is not None
         return knn_accuracy(x, y, x_test, y_test, k=min(20, len(x)))
 
-    measured = {"images/s, data path alone": _measure_data_rate(loader, device)}
     if images.classes:
-        measured["kNN accuracy, raw pixels"] = accuracy(torch.nn.Flatten())
-        untrained = deepcopy(backbone)  # with BatchNorm statistics of the images, for a fair comparison
-        update_bn((views.to(device)[0] for views, _ in train), untrained)
+        measured["kNN accuracy, raw pixels"] = accuracy(nn.Flatten())
+    start = time.perf_counter()
+    untrained, trained, found = _train(
+        images.train, out, size=size, epochs=epochs, batch_size=batch_size, seed=seed, decode=decode or 0,
+        workers=workers, accelerator="gpu" if device == "cuda" else "cpu",
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    untrained, trained = untrained.to(device), trained.to(device)
+    if images.classes:
+        update_bn((views.to(device)[0] for views, _ in train), untrained)  # for a fair comparison
         measured["kNN accuracy, untrained backbone"] = accuracy(untrained)
-    loss, seconds = _train(model, loader, epochs, device)
-    measured["images/s, whole step"] = epochs * len(loader) * batch_size / seconds
-    measured["loss, last epoch"] = loss
+    measured |= found
     if images.classes:
-        measured["kNN accuracy, trained backbone"] = accuracy(model.embed)
+        measured["kNN accuracy, trained backbone"] = accuracy(trained)
 
     embedded = {"untrained": features(untrained, test, device)[0]} if images.classes else {}
-    embedded["trained"] = features(model.embed, test, device)[0]
+    embedded["trained"] = features(trained, test, device)[0]
     _draw_result(out, method.title, images, embedded, measured)
-    save_backbone(
-        backbone, out / BACKBONE, arch="resnet10", size=size, normalize=Normalize(),
-        notes={"method": "moco", "epochs": epochs},
-    )  # fmt: skip
     console.print(f"{method.title}, ResNet-10, views of {size} pixels: {epochs} epochs in {seconds:.0f} s on {device}")
     console.print(_table(measured))
     console.print(f"{out}/:", ", ".join(sorted(file.name for file in out.iterdir() if file.is_file())))
     return measured
 
 
-def _train(model: SSLModel, loader: DataLoader[Any], epochs: int, device: str) -> tuple[float, float]:
-    """Train with a progress bar, and return the mean loss of the last epoch and the seconds in total."""
+def _train(data: Any, out: Path, *, epochs: int, **options: Any) -> tuple[nn.Module, nn.Module, dict[str, float]]:
+    """Return the backbone before and after the training, the images per second, and the mean loss of the last epoch."""
+    from lightly_aug.train import pretrain  # takes seconds, which other commands need not wait for
+
+    with extra("train"):
+        from lightning.pytorch.callbacks import LambdaCallback
+    before: list[nn.Module] = []
     losses: list[Tensor] = []
-    start = time.perf_counter()
-    with progress("training") as show:
-
-        def on_step(step: Step) -> None:
-            losses.append(step.loss)
-            show(step)
-
-        fit(model, loader, epochs=epochs, device=device, on_step=on_step)
-        loss = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
-    return loss, time.perf_counter() - start
+    watch = LambdaCallback(
+        on_train_start=lambda trainer, module: before.append(deepcopy(module.model.backbone)),
+        on_train_epoch_start=lambda trainer, module: losses.clear(),
+        on_train_batch_end=lambda trainer, module, outputs, *_: losses.append(outputs["loss"]),
+    )
+    result = pretrain(
+        data, method="moco", backbone="resnet10", epochs=epochs, every=epochs, recipe="small", evaluate="none",
+        devices="1", out=out, overwrite=True, callbacks=[watch], **options,
+    )  # fmt: skip
+    measured = {
+        "images/s, whole step": result.metrics["images_per_second"],
+        "loss, last epoch": float(torch.stack(losses).mean()),
+    }
+    return before[0], result.model.backbone, measured
 
 
 def _spread(pairs: Sequence[tuple[Any, int]], count: int) -> list[tuple[Any, int]]:

@@ -220,6 +220,19 @@ def test_the_newest_checkpoint_that_can_be_read_is_found(tmp_path: Path, capsys:
     assert "step-100.ckpt is damaged" in capsys.readouterr().out
 
 
+def test_the_centre_of_dino_moves_once_for_accumulated_batches(tmp_path: Path) -> None:
+    """Two batches as one step: the centre is that of their joined outputs, which a run by hand computes."""
+    made = METHODS["DINO"].model(tiny())
+    taught: list[Tensor] = []
+    made.teacher.register_forward_hook(lambda module, inputs, output: taught.append(output.detach().mean(0)))
+    trainer(tmp_path, accumulate_grad_batches=2, max_epochs=1).fit(PretrainModule(made, SMALL), loader("DINO"))
+    assert len(taught) == STEPS
+    center = torch.zeros(16)
+    for i in range(0, STEPS, 2):
+        center = 0.9 * center + 0.1 * (taught[i] + taught[i + 1]) / 2
+    assert torch.allclose(made.loss.center, center, atol=1e-6)
+
+
 def test_the_momentum_encoder_moves_once_for_accumulated_batches(tmp_path: Path) -> None:
     moved = []
 

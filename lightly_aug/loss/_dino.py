@@ -58,6 +58,8 @@ class DINOLoss(nn.Module):
         dim: Width k of the outputs, at least 1.
         temperature: Temperature τ of the student, above 0.
         momentum: Momentum m of the centre, from 0 to 1.
+        defer: Leave the centre to `update`, which is then called once for each optimiser step, so that batches of
+            accumulated gradients count as one.
 
     Attributes:
         center: `(k,)` float32, the moving average of the teacher's outputs, initially zero; the same on all ranks.
@@ -67,25 +69,41 @@ class DINOLoss(nn.Module):
     """
 
     center: Tensor
+    pending: Tensor
+    batches: Tensor
 
-    def __init__(self, dim: int, temperature: float = 0.1, momentum: float = 0.9) -> None:
+    def __init__(self, dim: int, temperature: float = 0.1, momentum: float = 0.9, *, defer: bool = False) -> None:
         super().__init__()
         check_integer(self, least=1, dim=dim)
         check_share(self, momentum=momentum)
         check_positive(self, temperature=temperature)
         self.temperature = temperature
         self.momentum = momentum
+        self.defer = defer
         self.register_buffer("center", torch.zeros(dim))
+        self.register_buffer("pending", torch.zeros(dim), persistent=False)  # the sum of the means of these batches
+        self.register_buffer("batches", torch.zeros(()), persistent=False)
 
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float | Tensor = 0.04
     ) -> Tensor:
-        """Compute `dino`; in training mode, then update the centre to `m c + (1 - m) mean(teacher)` over all ranks."""
+        """Compute `dino`; in training mode, then update the centre, unless `update` does."""
         loss = dino(student, teacher, self.center, teacher_temperature, self.temperature)
         if self.training:
             mean = gather(wide(torch.cat(list(teacher))).mean(0, keepdim=True)).mean(0)
-            self.center.lerp_(mean.to(self.center.dtype), 1 - self.momentum)
+            self.pending.add_(mean.to(self.center.dtype))
+            self.batches.add_(1)
+            if not self.defer:
+                self.update()
         return loss
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Update the centre to `m c + (1 - m) mean(teacher)`, over all ranks and all batches since the last update."""
+        mean = torch.where(self.batches > 0, self.pending / self.batches.clamp(min=1), self.center)
+        self.center.lerp_(mean, 1 - self.momentum)
+        self.pending.zero_()
+        self.batches.zero_()
 
     def extra_repr(self) -> str:
         """Return the arguments as the constructor takes them."""

@@ -88,7 +88,7 @@ class DINO(SSLModel):
         self.warmup = warmup
         self.frozen_until = frozen_until
         self.scheduled = "momentum, teacher_temperature, frozen_until" if frozen_until else "momentum"
-        self.loss = DINOLoss(dim, temperature)
+        self.loss = DINOLoss(dim, temperature, defer=True)
 
     def forward(self, views: Sequence[Tensor], *, targets: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """Compute the cross entropy of teacher and student; two views of one size, then any, each `(n, c, h, w)`."""
@@ -101,7 +101,8 @@ class DINO(SSLModel):
         return self.loss(student, teacher, start + (end - start) * moved)
 
     def follow(self, before: float) -> None:
-        """Update the teacher as an exponential moving average of the student, at first with the initial momentum."""
+        """Update the centre, and the teacher as a moving average of the student, at first with the initial momentum."""
+        self.loss.update()
         self.teacher.update(self._student(), cosine(self.momentum, 1, before))
 
     def _student(self) -> nn.Sequential:
