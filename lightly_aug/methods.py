@@ -112,6 +112,16 @@ def _power_of_two(most: int) -> int:
     return 1 << (max(1, most).bit_length() - 1)
 
 
+def _small_side(size: int) -> int:
+    """Return the side of small views: near 96 for 224, and a multiple of 16, for the patches of ViTs.
+
+    Example:
+        >>> [_small_side(size) for size in (64, 96, 224, 448)]
+        [32, 48, 96, 192]
+    """
+    return max(16, round(size * 96 / 224 / 16) * 16)
+
+
 def _simclr_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return SimCLRCollateFunction(size, strength=0.5, blur=0, normalize=Normalize(), **options)
@@ -121,13 +131,13 @@ def _simclr_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
 def _swav_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return SwaVCollateFunction(size, max(1, size // 2), 4, **options)
-    return SwaVCollateFunction(size, size * 96 // 224, **options)
+    return SwaVCollateFunction(size, _small_side(size), **options)
 
 
 def _dino_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return DINOCollateFunction(size, max(1, size // 2), 4, **options)
-    return DINOCollateFunction(size, size * 96 // 224, **options)
+    return DINOCollateFunction(size, _small_side(size), **options)
 
 
 def _pirl_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
@@ -139,7 +149,7 @@ def _pirl_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
 def _paws_views(size: int, **options: Unpack[Options]) -> BaseCollateFunction:
     if size <= _SMALL:
         return PAWSCollateFunction(size, max(1, size * 9 // 16), 4, recipe="cifar", normalize=Normalize(), **options)
-    return PAWSCollateFunction(size, size * 96 // 224, **options)
+    return PAWSCollateFunction(size, _small_side(size), **options)
 
 
 def _cpc_grid(size: int) -> tuple[int, int, int]:
