@@ -120,6 +120,15 @@ def test_without_labels_pairs_are_found(tmp_path: Path) -> None:
     assert not (tmp_path / "pictures").exists()
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_it_trains_and_measures_in_any_precision(tmp_path: Path, precision: str) -> None:
+    images = [image for image, _ in _images()]
+    options: dict[str, Any] = {"method": "simclr", "backbone": tiny(), "epochs": 1, "precision": precision} | SMALL
+    result = pretrain(images, out=tmp_path, **options)
+    assert 0 < result.metrics["pair_accuracy"] <= 1
+    assert all(p.isfinite().all() for p in result.model.parameters())
+
+
 def test_a_run_that_is_no_better_says_so(photos: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"backbone": tiny(), "epochs": 1, "lr": 1e-12} | SMALL
     with pytest.warns(UserWarning, match=r"knn accuracy: .* after the training, .* this run has not made"):

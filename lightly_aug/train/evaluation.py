@@ -67,7 +67,7 @@ class _Measured(Callback, ABC):
         if not isinstance(pl_module, PretrainModule) or (epoch % self.every and epoch != trainer.max_epochs):
             return
         with trainer.precision_plugin.forward_context():
-            self.last = self.measure(pl_module.model.embed, pl_module.device)
+            self.last = self.measure(_Embedder(pl_module.model), pl_module.device)
         pl_module.log_dict(self.last)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -196,7 +196,7 @@ class Pictures(Callback):
         if epoch % self.every and epoch != trainer.max_epochs:
             return
         with trainer.precision_plugin.forward_context():
-            x, y = features(pl_module.model.embed, self.labelled, pl_module.device)
+            x, y = features(_Embedder(pl_module.model), self.labelled, pl_module.device)
         if trainer.is_global_zero and y is not None:
             self._save(trainer, f"embedding-{epoch}", embedding(x, y, self.classes, title=f"epoch {epoch}"))
 
@@ -213,12 +213,15 @@ class Pictures(Callback):
 
 
 class _Embedder(nn.Module):
+    """The features of a method, of images that come in float32 whatever the precision of the training."""
+
     def __init__(self, model: SSLModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model.embed(images)
+        dtype = next((p.dtype for p in self.model.parameters()), images.dtype)
+        return self.model.embed(images.to(dtype))
 
 
 def _first_view(batch: Any, device: torch.device) -> Tensor:
