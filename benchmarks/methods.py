@@ -1,11 +1,12 @@
 """Measure every method on one budget: `python -m benchmarks.methods [--data NAME] [--methods NAMES] [--no-peers] ...`.
 
-All methods train the same small ResNet from scratch on the same images for the same number of passes, with the same
-optimiser and three seeds. Then k nearest neighbours and a linear classifier predict the labels of held-out images from
-the features: at the end of the training, never at the best epoch. The same is measured for raw pixels, for the network
-before training and, if lightly is installed, for the methods built from lightly's parts (`methods_peers.py`) in the
-same loop. A pass takes longer with more views; the seconds in the JSON file come from processes that run side by side,
-so they compare nothing.
+All methods train with `pretrain`, as `lightly-aug train` does by default with small data: the same small ResNet from
+scratch on the same images for the same number of passes, with the same optimiser and three seeds. Then k nearest
+neighbours and a linear classifier predict the labels of held-out images from the features: at the end of the training,
+never at the best epoch. The same is measured for raw pixels, for the network before training and, if lightly is
+installed, for the methods built from lightly's parts (`methods_peers.py`), with the same module, optimiser and loader.
+A pass takes longer with more views; the seconds in the JSON file come from processes that run side by side, so they
+compare nothing.
 
 By default the images are 32-pixel patches of photographs and tiles of a map that packages ship. `--data cifar10`,
 `--data imagenette` and `--data FOLDER` (of class folders, or of `train` and `val` with class folders in them) read
@@ -13,25 +14,31 @@ files under `--root`; nothing is downloaded.
 """
 
 import argparse
+import io
 import json
 import os
 import shlex
 import sys
 import time
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr
 from functools import cache, partial
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, stdev
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 import torchvision
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -39,24 +46,17 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models.resnet import BasicBlock
 
 from benchmarks import methods_peers as peers
-from lightly_aug import (
-    BaseCollateFunction,
-    CenterCrop,
-    Indexed,
-    MultiViewCollateFunction,
-    Normalize,
-    Resize,
-    SupportBatchSampler,
-    View,
-)
+from lightly_aug import CenterCrop, Indexed, MultiViewCollateFunction, Normalize, Resize, View
 from lightly_aug.evaluate import features, knn_accuracy, linear_accuracy
 from lightly_aug.images import image_files
 from lightly_aug.methods import METHODS, Task, prototype_count, queue_size
 from lightly_aug.models import SSLModel
 from lightly_aug.photographs import folder_images, photograph_patches
-from lightly_aug.train import Step, fit
+from lightly_aug.train import PretrainModule, pretrain
+from lightly_aug.train.data import find_source, training_loader
+from lightly_aug.train.folder import quiet
 
-__all__ = ["ROWS", "Data", "Plan", "Row", "keep_labels", "load_images", "main", "map_tiles", "measure", "report", "run"]
+__all__ = ["ROWS", "Data", "Plan", "Row", "load_images", "main", "map_tiles", "measure", "report", "run"]
 
 
 class Row(NamedTuple):
@@ -66,13 +66,11 @@ class Row(NamedTuple):
         peer: Builds the same method from lightly's parts, if lightly has them.
         note: How this row differs from the others.
         still: Side of the images to measure with, as a multiple of the views'.
-        labelled: Share of the training images whose labels the method sees.
     """
 
     peer: Callable[[nn.Module, Task], SSLModel] | None = None
     note: str = ""
     still: float = 1.0
-    labelled: float = 0.0
 
 
 class Data(NamedTuple):
@@ -213,30 +211,85 @@ def run(plan: Plan, name: str, parts: str, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {"method": name, "parts": parts, "seed": seed, "loss": None, "seconds": None}
     if parts == "pixels":
         return found | evaluate(nn.Flatten(), data, PIXELS, plan.device)
-    method, row = METHOD[name], _row(name)
     torch.manual_seed(seed)
-    task = Task(plan.size, len(data.train), plan.batch, len(data.classes), maps=("stages.2", "stages.1"))
-    backbone = SmallResNet(**BACKBONES[plan.backbone], norm=NORMS[method.norm]).to(memory_format=torch.channels_last)
-    if parts == "lightly":
-        assert row.peer is not None
-        model = row.peer(backbone, task)
-    else:
-        model = method.small(backbone, task)
-    if parts != "untrained":
-        losses, start = list[Tensor](), time.perf_counter()
-        loader = _loader(plan, row, data, method.views(plan.size, seed=seed), seed)
-        model.to(plan.device)
+    backbone = build_network(**BACKBONES[plan.backbone], norm=NORMS[METHOD[name].norm])
+    backbone.to(plan.device).to(memory_format=torch.channels_last)
+    side = round(plan.size * _row(name).still)
+    if parts == "untrained":
+        update_bn((views.to(plan.device)[0] for views, _ in _still(data.train, side)), backbone)
+        untrained = METHOD[name].small(backbone, _task(plan, data)).to(plan.device)
+        return found | evaluate(untrained.embed, data, side, plan.device)
+    losses, start = list[Tensor](), time.perf_counter()
+    recording = LambdaCallback(
+        on_train_epoch_start=lambda trainer, module: losses.clear(),
+        on_train_batch_end=lambda trainer, module, outputs, *_: losses.append(outputs["loss"]),
+    )
+    with redirect_stderr(io.StringIO()), TemporaryDirectory() as folder:
+        train = _train if parts == "ours" else _train_peer
+        model = train(plan, name, backbone, data, seed, recording, folder).to(plan.device)
+    found["loss"] = float(torch.stack(losses).mean())  # of the last epoch
+    found["seconds"] = time.perf_counter() - start
+    return found | evaluate(model.embed, data, side, plan.device)
 
-        def on_step(step: Step) -> None:
-            losses.append(step.loss)
 
-        fit(model, loader, epochs=plan.epochs, device=plan.device, on_step=on_step)
-        found["loss"] = float(torch.stack(losses[-len(loader) :]).mean())  # waits for the device
-        found["seconds"] = time.perf_counter() - start
-    else:
-        still = _still(data.train, round(plan.size * row.still))
-        update_bn((views.to(plan.device)[0] for views, _ in still), model.backbone.to(plan.device))
-    return found | evaluate(model.to(plan.device).embed, data, round(plan.size * row.still), plan.device)
+def _train(
+    plan: Plan, name: str, backbone: nn.Module, data: Data, seed: int, recording: LambdaCallback, folder: str
+) -> SSLModel:
+    """Train as `lightly-aug train` does with small data."""
+    method = next(key for key, method in METHODS.items() if method.title == name)
+    return pretrain(
+        _Labelled(data), method=method, backbone=backbone, size=plan.size, epochs=plan.epochs, batch_size=plan.batch,
+        recipe="small", workers=_workers(plan), devices="1", accelerator=_accelerator(plan), evaluate="none",
+        every=plan.epochs, seed=seed, out=folder, callbacks=[recording],
+    ).model  # fmt: skip
+
+
+def _train_peer(
+    plan: Plan, name: str, backbone: nn.Module, data: Data, seed: int, recording: LambdaCallback, folder: str
+) -> SSLModel:
+    """Train the method from lightly's parts in the same way."""
+    build = _row(name).peer
+    assert build is not None
+    torch.manual_seed(seed)  # as `pretrain` does before it builds a model
+    model = build(backbone, _task(plan, data))
+    collate = METHOD[name].views(plan.size, seed=seed, decode=2 * plan.size)
+    with quiet():
+        loader = training_loader(
+            find_source(_Labelled(data)), collate, batch=plan.batch, workers=_workers(plan), seed=seed, pin=False
+        )
+        trainer = Trainer(
+            max_epochs=plan.epochs, accelerator=_accelerator(plan), devices=1, callbacks=[recording], logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+            use_distributed_sampler=False,
+        )  # fmt: skip
+        trainer.fit(PretrainModule(model, seed=seed), loader)
+    return model
+
+
+def _task(plan: Plan, data: Data) -> Task:
+    return Task(plan.size, len(data.train), plan.batch, len(data.classes))
+
+
+def _accelerator(plan: Plan) -> str:
+    return "cpu" if plan.device == "cpu" else "gpu"
+
+
+def _workers(plan: Plan) -> int:
+    return 0 if plan.device == "cpu" else min(8, os.cpu_count() or 1)
+
+
+class _Labelled(Dataset[Any]):
+    """The images to train with, and their labels as `pretrain` finds them, of which PAWS sees a tenth."""
+
+    def __init__(self, data: Data) -> None:
+        self.pairs, self.classes = data.train, data.classes
+        self.targets = getattr(data.train, "targets", None) or [label for _, label in data.train]
+
+    def __getitem__(self, index: int) -> Any:
+        return self.pairs[index]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
 
 
 def evaluate(embed: Callable[[Tensor], Tensor], data: Data, size: int, device: str) -> dict[str, float]:
@@ -253,35 +306,33 @@ def _still(pairs: Sequence[Any], size: int) -> DataLoader[Any]:
     return DataLoader(Indexed(pairs), 256, collate_fn=still)
 
 
-class SmallResNet(nn.Module):
-    """Four stages of torchvision's basic blocks behind a 3x3 convolution: `(n, 3, h, w) -> (n, 8 * width)`.
+def build_network(
+    width: int, blocks: int, stride: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+) -> nn.Sequential:
+    """Build four stages of torchvision's basic blocks behind a 3x3 convolution: `(n, 3, h, w) -> (n, 8 * width)`.
 
     Args:
         width: Width of the first stage; each later stage is twice as wide as the one before.
         blocks: Blocks in a stage.
         stride: Stride of the first convolution.
         norm: Builds a normalisation layer from its width.
+
+    Returns:
+        The network; its stages have the names of torchvision's ResNets.
     """
-
-    def __init__(self, width: int, blocks: int, stride: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
-        super().__init__()
-        stem = nn.Conv2d(3, width, 3, stride, padding=1, bias=False)
-        self.stem = nn.Sequential(stem, norm(width), nn.ReLU(inplace=True))
-        stages, came = [], width
-        for wide, down in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
-            short = nn.Sequential(nn.Conv2d(came, wide, 1, down, bias=False), norm(wide)) if down > 1 else None
-            rest = [BasicBlock(wide, wide, norm_layer=norm) for _ in range(blocks - 1)]
-            stages.append(nn.Sequential(BasicBlock(came, wide, down, short, norm_layer=norm), *rest))
-            came = wide
-        self.stages = nn.Sequential(*stages)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The mean over the last map."""
-        maps: Tensor = self.stages(self.stem(x))
-        return maps.mean((2, 3))
+    stem = nn.Conv2d(3, width, 3, stride, padding=1, bias=False)
+    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(stem, norm(width), nn.ReLU(inplace=True)))
+    came = width
+    for i, (wide, down) in enumerate(((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)), 1):
+        short = nn.Sequential(nn.Conv2d(came, wide, 1, down, bias=False), norm(wide)) if down > 1 else None
+        rest = [BasicBlock(wide, wide, norm_layer=norm) for _ in range(blocks - 1)]
+        parts[f"layer{i}"] = nn.Sequential(BasicBlock(came, wide, down, short, norm_layer=norm), *rest)
+        came = wide
+    network = nn.Sequential(parts | {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()})
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
 
 
 BACKBONES: Final[dict[str, dict[str, int]]] = {
@@ -290,39 +341,6 @@ BACKBONES: Final[dict[str, dict[str, int]]] = {
 }
 
 NORMS: Final[dict[str, Callable[[int], nn.Module]]] = {"batch": nn.BatchNorm2d, "layer": partial(nn.GroupNorm, 1)}
-
-
-def _loader(plan: Plan, row: Row, data: Data, collate: BaseCollateFunction, seed: int) -> DataLoader[Any]:
-    workers = 0 if plan.device == "cpu" else min(8, os.cpu_count() or 1)
-    options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": collate}
-    if not row.labelled:
-        order = torch.Generator().manual_seed(seed)
-        return DataLoader(Indexed(data.train), plan.batch, shuffle=True, drop_last=True, generator=order, **options)
-    labels = keep_labels([label for _, label in data.train], row.labelled)
-    pairs = _Relabelled(data.train, labels)
-    each = max(1, plan.batch // (3 * len(data.classes)))
-    return DataLoader(pairs, batch_sampler=SupportBatchSampler(labels, plan.batch, each, seed), **options)
-
-
-class _Relabelled(Dataset[Any]):
-    def __init__(self, pairs: Sequence[Any], labels: Sequence[int]) -> None:
-        self.pairs, self.labels = pairs, labels
-
-    def __getitem__(self, index: int) -> Any:
-        return self.pairs[index][0], self.labels[index]
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-
-def keep_labels(labels: Sequence[int], share: float) -> list[int]:
-    """Keep the labels of the same share of every class, of at least two images; replace the others by -1."""
-    known, rng = np.array(labels), np.random.default_rng(0)
-    kept = np.full(len(known), -1)
-    for label in np.unique(known):
-        of_class = rng.permutation(np.flatnonzero(known == label))
-        kept[of_class[: max(2, round(share * len(of_class)))]] = label
-    return kept.tolist()
 
 
 @cache
@@ -442,10 +460,11 @@ def report(plan: Plan, runs: Sequence[dict[str, Any]], *, peers: bool = True, op
         "# Methods on one budget\n",
         data.description,
         f"{len(data.train)} images to train with, {len(data.test)} to test with, {len(data.classes)} classes.",
-        f"{plan.epochs} passes in batches of {plan.batch} with AdamW (learning rate 1e-3, which falls to 0 along a",
-        f"cosine; weight decay 1e-4), {plan.backbone} ResNet from scratch, views of {plan.size} pixels. The features",
-        "after the last pass classify the test images by 20 nearest neighbours (τ .07) and by a linear classifier:",
-        f"accuracy, mean ± standard deviation of {1 + max(run['seed'] for run in runs)} seeds.",
+        f"{plan.epochs} passes in batches of {plan.batch} with the defaults of `lightly-aug train` for small data:",
+        "AdamW, learning rate 1e-3, which rises in the first tenth of the steps and then falls to 0 along a cosine,",
+        f"weight decay 1e-4; {plan.backbone} ResNet from scratch, views of {plan.size} pixels. The features after the",
+        "last pass classify the test images by 20 nearest neighbours (τ .07) and by a linear classifier: accuracy,",
+        f"mean ± standard deviation of {1 + max(run['seed'] for run in runs)} seeds.",
         f"`{shlex.join(['python', '-m', 'benchmarks.methods', *options])}`; {versions}.\n",
         f"| {' | '.join([*columns, *published])} |",
         "|---" * len(columns + list(published)) + "|",
@@ -509,7 +528,7 @@ def _version(package: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("lightly-aug", "torch", "torchvision", "scikit-learn", "lightly")
+    packages = ("lightly-aug", "torch", "torchvision", "lightning", "scikit-learn", "lightly")
     return {package: _version(package) or "not installed" for package in packages}
 
 
@@ -546,7 +565,7 @@ ROWS: Final[dict[str, Row]] = {
         "linear heads."
     ),
     "PAWS": Row(
-        note="sees the labels of a tenth of the images, of which one of each class is in every batch.", labelled=0.1
+        note="sees the labels of a tenth of the images; as up to half of a batch is labelled, a pass has more steps."
     ),
     "AMDIM": Row(note="local features are maps of the common network, which see more of the image than the paper's."),
     "CPC v2": Row(

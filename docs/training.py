@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 from torch.utils.data import DataLoader
 
 from lightly_aug import MultiViewCollateFunction, Normalize
@@ -49,6 +49,7 @@ def draw(curve: list[tuple[float, float]], classes: int, file: Path) -> None:
     axes.annotate(f"{accuracies[-1]:.0%}", (epochs[-1], accuracies[-1]), (0, 6), ha="center",
                   textcoords="offset points", color="tab:blue")  # fmt: skip
     axes.set(xlabel="epoch", ylabel="kNN accuracy", title=f"MoCo v2, ResNet-10: patches of {classes} photographs")
+    axes.yaxis.set_major_locator(MultipleLocator(0.05))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.margins(y=0.15)
     axes.spines[["top", "right"]].set_visible(False)

@@ -15,11 +15,11 @@ def main(arguments: list[str] | None = None) -> None:
     """
     before = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if category is UserWarning:  # as all of this library; who types a command has no use for the place in the code
             print("Warning:", *str(message).split(), file=sys.stderr)
         else:
-            before(message, category, *place)
+            before(message, category, *place, **options)
 
     warnings.showwarning = show
     try:

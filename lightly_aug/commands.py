@@ -39,7 +39,7 @@ with extra("demo"):
     from rich.console import Console
     from rich.markdown import Markdown
 
-__all__ = ["app", "bench", "demo", "train", "views"]
+__all__ = ["app", "bench", "demo", "views"]
 
 _VIEWS: Final[dict[str, Callable[..., BaseCollateFunction]]] = {
     **{name: method.views for name, method in METHODS.items()},

@@ -1,15 +1,19 @@
 """The options of `pretrain`: one dataclass for Python, the command line and YAML."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args, get_origin
 
 from lightly_aug.checks import check_choice, check_integer
 from lightly_aug.methods import METHODS
 from lightly_aug.optional import extra
 
-__all__ = ["PretrainOptions", "read_options"]
+__all__ = ["PYTHON_ONLY", "PretrainOptions", "read_options"]
+
+PYTHON_ONLY: Final = ("image", "loggers", "callbacks")
+"""Options that neither the command line nor YAML has: those about datasets, and objects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +63,14 @@ class PretrainOptions:
     workers: int | None = field(
         default=None, metadata={"help": "Processes that load images, for each device; by default one a core, up to 8."}
     )
-    devices: str = field(default="auto", metadata={"help": "Number of devices of each machine, or auto."})
+    devices: str | int = field(default="auto", metadata={"help": "Number of devices of each machine, or auto."})
     accelerator: str = field(default="auto", metadata={"help": "cpu, gpu, mps …, or auto."})
     num_nodes: int = field(default=1, metadata={"help": "Number of machines."})
     strategy: Any = field(
         default="auto", metadata={"help": "Lightning's strategy, such as ddp or fsdp2; auto chooses by the devices."}
+    )
+    timeout: float = field(
+        default=1800.0, metadata={"help": "Seconds after which the others end if a process no longer answers."}
     )
     precision: str = field(
         default="32-true", metadata={"help": "Lightning's precision, such as bf16-mixed or 16-mixed."}
@@ -99,20 +106,33 @@ class PretrainOptions:
         check_choice("pretrain", ("auto", "small", "paper"), recipe=self.recipe)
         check_integer("pretrain", least=1, size=self.size, epochs=self.epochs, batch_size=self.batch_size)
         check_integer("pretrain", least=1, accumulate=self.accumulate, every=self.every, keep=self.keep)
+        check_integer("pretrain", least=1, num_nodes=self.num_nodes)
         check_integer("pretrain", least=0, seed=self.seed)
+        if self.steps is not None:
+            check_integer("pretrain", least=1, steps=self.steps)
+        if self.workers is not None:
+            check_integer("pretrain", least=0, workers=self.workers)
+        if self.devices != "auto" and not (str(self.devices).isdigit() and int(self.devices) > 0):
+            raise ValueError(f"pretrain: devices must be auto, or a number of 1 or more, got {self.devices!r}")
         if not 0 < self.labelled <= 1:
             raise ValueError(f"pretrain: labelled must be above 0 and at most 1, got {self.labelled}")
+        if not 0 < self.timeout < 1e9:
+            raise ValueError(f"pretrain: timeout must be above 0 seconds and below 1e9, got {self.timeout}")
         if self.resume and self.overwrite:
             raise ValueError("pretrain: resume and overwrite exclude each other, got both")
 
     def plain(self) -> dict[str, Any]:
-        """Return the options that differ from the defaults, except objects, which no file can hold."""
-        changed = {}
+        """Return the options that differ from the defaults, as YAML can hold them.
+
+        An object, such as a backbone of one's own, is `"<its class>"`, which is refused where options are read.
+        """
+        changed: dict[str, Any] = {}
         for option in fields(self):
             value = getattr(self, option.name)
-            value = str(value) if isinstance(value, Path) else value
-            if value != option.default and isinstance(value, str | int | float | bool | None):
-                changed[option.name] = value
+            if value != option.default and option.name not in PYTHON_ONLY:
+                value = str(value) if isinstance(value, Path) else value
+                simple = isinstance(value, str | int | float | None)
+                changed[option.name] = value if simple else f"<{type(value).__name__}>"
         return changed
 
     def write(self, file: Path, data: str) -> None:
@@ -135,7 +155,7 @@ def read_options(file: Path) -> dict[str, Any]:
         file: The file.
 
     Raises:
-        ValueError: It is no YAML of options, or names one that there is not.
+        ValueError: It is no YAML of options, or names one that there is not, or a value has another type.
     """
     with extra("train"):
         import yaml
@@ -145,10 +165,24 @@ def read_options(file: Path) -> dict[str, Any]:
         raise ValueError(f"pretrain: {file} must be YAML, got an error: {' '.join(str(error).split())}") from None
     if not isinstance(options, Mapping):
         raise ValueError(f"pretrain: {file} must hold options, one a line such as 'method: byol', got {options!r}")
-    known = ["data", *(option.name for option in fields(PretrainOptions))]
+    types = {option.name: option.type for option in fields(PretrainOptions) if option.name not in PYTHON_ONLY}
     for name in options:
-        check_choice(f"pretrain: {file}", known, option=name)
-    return dict(options)
+        check_choice(f"pretrain: {file}", ["data", *types], option=name)
+    return {name: _read_value(f"pretrain: {file}: {name}", value, types.get(name)) for name, value in options.items()}
+
+
+def _read_value(owner: str, value: Any, kind: Any) -> Any:
+    """Return a value of YAML as the type of its option: YAML takes 1e-3 for text."""
+    if kind is None or kind is Any or get_origin(kind) is Literal:
+        return value
+    allowed = get_args(kind) or (kind,)
+    if float in allowed and isinstance(value, str | int) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(value)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        names = " or ".join("none" if each is type(None) else each.__name__ for each in allowed if each is not Path)
+        raise ValueError(f"{owner} must be {names}, got {value!r}")
+    return value
 
 
 _LINES = [f"    {option.name}: {option.metadata['help']}" for option in fields(PretrainOptions)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from lightly_aug.arguments import complete
 from lightly_aug.methods import METHODS
 from lightly_aug.optional import extra
-from lightly_aug.pretrain_options import PretrainOptions, read_options
+from lightly_aug.pretrain_options import PYTHON_ONLY, PretrainOptions, read_options
 from lightly_aug.weights import backbone_names
 
 with extra("demo"):
@@ -16,7 +16,6 @@ with extra("demo"):
 
 __all__ = ["train"]
 
-_OBJECTS: Final = ("loggers", "callbacks")  # only Python has them
 _COMPLETED: Final = {"method": complete(METHODS), "backbone": complete(backbone_names())}
 
 
@@ -40,7 +39,11 @@ def _parameter(option: Field[Any]) -> inspect.Parameter:
 
 def train(ctx: typer.Context, data: Path | None, config: Path | None, **options: Any) -> None:
     """Train a backbone on a folder of images, without labels; a run can be stopped and resumed at any time."""
+    from lightly_aug.distributed import rank
     from lightly_aug.train import pretrain  # takes seconds, which other commands need not wait for
+
+    with extra("train"):
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     chosen = {} if config is None else read_options(config)
     given = {name for name in options if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")}
@@ -49,7 +52,12 @@ def train(ctx: typer.Context, data: Path | None, config: Path | None, **options:
     chosen.pop("data", None)
     if found is None:
         raise ValueError("lightly-aug train: give a folder of images, or a --config that names one")
-    result = pretrain(found, **chosen)
+    try:
+        result = pretrain(found, **chosen)
+    except MisconfigurationException as error:
+        raise ValueError(f"lightly-aug train: Lightning cannot train with these options: {error}") from None
+    if rank() > 0:
+        return  # the first process tells
     print(f"{result.folder}: " + ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.metrics.items())))
     print(f"lightly_aug.weights.load_backbone({str(result.folder)!r}) loads the network, and makes its images.")
 
@@ -73,7 +81,7 @@ _FIXED: Final = [
 ]
 _SIGNATURE: Final = [
     *_FIXED,
-    *(_parameter(option) for option in fields(PretrainOptions) if option.name not in _OBJECTS),
+    *(_parameter(option) for option in fields(PretrainOptions) if option.name not in PYTHON_ONLY),
 ]
 train.__signature__ = inspect.Signature(_SIGNATURE)  # type: ignore[attr-defined]
 train.__annotations__ = {parameter.name: parameter.annotation for parameter in _SIGNATURE}

@@ -1,19 +1,15 @@
 """Two gloo processes, started once, compared with one process on the joined batch."""
 
-import pickle
-import traceback
 from collections.abc import Callable, Iterator
 from itertools import islice
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from helpers.methods import BATCH, METHODS, batches, make_optimiser, tiny
 from helpers.pairs import LOSSES
+from helpers.ranks import Ranks, start_ranks
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -25,60 +21,12 @@ from lightly_aug.memory_bank import MemoryBank
 from lightly_aug.models import MoCo, SimCLR, SSLModel
 
 RANKS = 2
-PATIENCE = 60  # seconds
-
-
-def serve(number: int, store: str, pipe: Connection) -> None:
-    """Run the functions that come through the pipe on one rank, until None comes."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=number, world_size=RANKS)
-    while (job := pipe.recv()) is not None:
-        function, arguments = job
-        torch.manual_seed(number)  # ranks cannot agree by drawing the same numbers
-        try:
-            answer = True, function(*arguments)
-        except Exception:
-            answer = False, traceback.format_exc()
-        pipe.send_bytes(pickle.dumps(answer))
-    dist.destroy_process_group()
-
-
-class Ranks:
-    """Callable that runs a function on all ranks."""
-
-    def __init__(self, pipes: list[Connection]) -> None:
-        self.pipes = pipes
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """Return the result of the function on each rank."""
-        for pipe in self.pipes:
-            pipe.send((function, arguments))
-        answers = []
-        for number, pipe in enumerate(self.pipes):
-            assert pipe.poll(PATIENCE), f"rank {number} did not answer"
-            done, answer = pickle.loads(pipe.recv_bytes())
-            assert done, f"rank {number}: {answer}"
-            answers.append(answer)
-        return answers
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    store: Path = tmp_path_factory.mktemp("ranks") / "store"
-    context = mp.get_context("spawn")
-    ends = [context.Pipe() for _ in range(RANKS)]
-    processes = [
-        context.Process(target=serve, args=(number, str(store), theirs), daemon=True)
-        for number, (_, theirs) in enumerate(ends)
-    ]
-    for process in processes:
-        process.start()
-    yield Ranks([ours for ours, _ in ends])
-    for ours, _ in ends:
-        ours.send(None)
-    for process in processes:
-        process.join(10)
-        process.kill()
+    with start_ranks(RANKS, tmp_path_factory.mktemp("ranks")) as started:
+        yield started
 
 
 def take_own(x: Tensor) -> Tensor:

@@ -71,17 +71,15 @@ ALLOWED = {
     "plot": "optional images operations view collate",
     "pretrain_options": "checks optional methods",
     "train": (
-        "__init__ atomic checks optional images indexed support samples operations batch collate recipes models "
-        "weights evaluate methods plot pretrain_options train"
+        "__init__ atomic checks distributed optional images indexed photographs support samples operations batch "
+        "collate recipes models weights evaluate methods plot pretrain_options train"
     ),
     "arguments": "optional images",
-    "train_command": "optional methods weights pretrain_options train arguments",
+    "train_command": "distributed optional methods weights pretrain_options train arguments",
     "bench": "status photographs operations invariances view engines.__init__ collate bench",
-    "demo": "optional indexed photographs operations collate models weights train evaluate methods plot",
+    "demo": "optional indexed photographs operations collate weights train evaluate methods plot",
     "after_training": "optional status photographs weights evaluate plot arguments",
-    "commands": (
-        "__init__ checks optional status models weights train methods plot bench demo arguments after_training"
-    ),
+    "commands": ("__init__ checks optional status methods plot bench demo arguments train_command after_training"),
     "cli": "commands",
     "__main__": "cli",
 }

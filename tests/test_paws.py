@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader
 from lightly_aug import Indexed, PAWSCollateFunction, SupportBatchSampler, SupportDataset, support
 from lightly_aug.loss import PAWSLoss, sharpen
 from lightly_aug.models import PAWS
-from lightly_aug.train import fit
 
 # --- the dataset ------------------------------------------------------------------------------------------------
 
@@ -61,9 +60,9 @@ def test_labelled_images_are_anchors_too_and_get_other_views_than_as_support() -
         assert targets[twin] == -1
         assert not torch.equal(views[0][place], views[0][twin])
     backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-    losses: list[Tensor] = []
-    fit(PAWS(backbone, classes=2, hidden=8, dim=8), loader, epochs=2, on_step=lambda step: losses.append(step.loss))
-    assert torch.stack(losses).isfinite().all()
+    loss = PAWS(backbone, classes=2, hidden=8, dim=8)(list(views), targets=targets)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
 
 
 # --- the sampler ------------------------------------------------------------------------------------------------
@@ -82,6 +81,23 @@ def passes(monkeypatch: pytest.MonkeyPatch, ranks: int, batches: Any, count: int
         one = batches()
         drawn.append([list(one) for _ in range(count)])
     return drawn
+
+
+def test_batches_hold_as_many_of_each_class() -> None:
+    labels = [0, 0, 0, 1, 1, 7, 7, 7] + [-1] * 22
+    batches = list(SupportBatchSampler(labels, 10, 2, seed=0))
+    assert len(batches) == len(SupportBatchSampler(labels, 10, 2, seed=0)) == 5
+    for batch in batches:
+        assert len(set(batch)) == 10
+        assert Counter(labels[i] for i in batch) == {0: 2, 1: 2, 7: 2, -1: 4}
+    unlabelled = [i for batch in batches for i in batch if labels[i] < 0]
+    assert len(set(unlabelled)) == len(unlabelled) == 20  # each once, and two that fill no batch
+    assert (
+        batches == list(SupportBatchSampler(labels, 10, 2, seed=0)) != list(SupportBatchSampler(labels, 10, 2, seed=1))
+    )
+    for size, each in ((6, 2), (10, 3), (10, 0), (40, 1)):
+        with pytest.raises(ValueError, match=f"3 classes .* got batch_size={size} and per_class={each}"):
+            SupportBatchSampler(labels, size, each, seed=0)
 
 
 def test_a_pass_is_resumed_at_its_beginning_and_in_its_middle() -> None:

@@ -42,5 +42,12 @@ def test_design_says_so() -> None:
                   "engines/program.py", "cpu_kernels.py", "gpu_kernels.py"):  # fmt: skip
         assert place in operation
     method = text[text.index("**To add a method**") : text.index("## Rules")]
-    for place in ("models/", "recipes.py", "methods.py", "tests/helpers/methods.py", "docs/methods.md"):
+    for place in (
+        "models/",
+        "recipes.py",
+        "methods.py",
+        "train/optimization.py",
+        "tests/helpers/methods.py",
+        "docs/methods.md",
+    ):
         assert place in method

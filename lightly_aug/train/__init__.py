@@ -1,11 +1,9 @@
 """Training on Lightning: one call, its LightningModule, optimisers of the papers, callbacks and checkpoints."""
 
 from lightly_aug.pretrain_options import PretrainOptions
-from lightly_aug.train._progress import progress
 from lightly_aug.train.checkpoints import AtomicCheckpointIO, StopSignals, find_checkpoint
 from lightly_aug.train.evaluation import OnlineEvaluation, PairAccuracy, Pictures
 from lightly_aug.train.lars import LARS
-from lightly_aug.train.loop import Step, fit
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import PAPERS, SMALL, Optimization, choose_optimization
 from lightly_aug.train.run import Pretrained, pretrain
@@ -25,14 +23,11 @@ __all__ = [
     "PretrainOptions",
     "Pretrained",
     "RunBar",
-    "Step",
     "StopSignals",
     "Throughput",
     "choose_optimization",
     "effective_rank",
     "find_checkpoint",
-    "fit",
     "pretrain",
-    "progress",
     "spread",
 ]

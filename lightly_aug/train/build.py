@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from lightly_aug.collate import BaseCollateFunction
+from lightly_aug.indexed import EpochSampler
 from lightly_aug.methods import METHODS, Task
 from lightly_aug.models.backbones import is_vit
 from lightly_aug.models.base import SSLModel
 from lightly_aug.operations import Normalize
 from lightly_aug.pretrain_options import PretrainOptions
+from lightly_aug.support import SupportBatchSampler
 from lightly_aug.train.data import Source
 from lightly_aug.train.optimization import Optimization, choose_optimization
 from lightly_aug.weights import build_backbone
@@ -24,6 +26,7 @@ __all__ = [
     "build_network",
     "build_optimization",
     "build_views",
+    "check_loader",
     "count_batch",
     "count_devices",
     "count_steps",
@@ -134,12 +137,12 @@ def build_optimization(options: PretrainOptions, backbone: nn.Module, *, paper: 
     return replace(chosen, **changed)
 
 
-def count_steps(loader: Any, source: Source, options: PretrainOptions, *, batch: int) -> int:
-    """Return the optimiser steps of the run."""
+def count_steps(loader: Any, source: Source, options: PretrainOptions, *, batch: int, ranks: int) -> int:
+    """Return the optimiser steps of the run on a number of processes, which need not have found each other yet."""
     if options.steps:
         return options.steps
     try:
-        batches = len(loader)
+        batches = _count_batches(loader, ranks)
     except TypeError:
         raise ValueError(
             "pretrain: the length of the data is unknown, and schedules need it: give steps=..., the optimiser steps"
@@ -147,3 +150,30 @@ def count_steps(loader: Any, source: Source, options: PretrainOptions, *, batch:
     if batches == 0:
         raise ValueError(f"pretrain: {source.count} images fill no batch of {batch}")
     return options.epochs * math.ceil(batches / options.accumulate)
+
+
+def _count_batches(loader: DataLoader[Any], ranks: int) -> int:
+    """Return the length of a loader on one of several processes."""
+    sampler, batches = loader.sampler, loader.batch_sampler
+    if isinstance(batches, SupportBatchSampler):
+        return len(batches.others) // ranks // batches.free
+    if isinstance(sampler, EpochSampler) and loader.batch_size:
+        images = math.ceil(len(sampler.images) / ranks)
+        size: int = loader.batch_size
+        return images // size if loader.drop_last else math.ceil(images / size)
+    return len(loader)
+
+
+def check_loader(loader: Any, ranks: int) -> None:
+    """Check that the loader of a user gives each of several processes its own images.
+
+    Raises:
+        ValueError: All would get the same ones.
+    """
+    own = isinstance(loader.sampler, DistributedSampler) or isinstance(loader.batch_sampler, SupportBatchSampler)
+    if ranks > 1 and not own and not isinstance(loader.dataset, IterableDataset):
+        raise ValueError(
+            f"pretrain: the loader must give each of {ranks} processes its own images, got a "
+            f"{type(loader.sampler).__name__}, which gives all of them the same: DataLoader(photos, "
+            "sampler=EpochSampler(photos, shuffle=True), ...), with photos = Indexed(dataset)"
+        )

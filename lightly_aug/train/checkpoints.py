@@ -12,6 +12,7 @@ import torch
 
 from lightly_aug.atomic import replace_file
 from lightly_aug.optional import extra
+from lightly_aug.train.folder import is_first_process
 
 with extra("train"):
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -62,7 +63,8 @@ def find_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
         try:
             torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except Exception:  # a damaged file may raise anything
-            print(f"{file} is damaged, and passed over")
+            if is_first_process():
+                print(f"{file} is damaged, and passed over")
         else:
             return file
     return None

@@ -2,8 +2,8 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,9 @@ class _Measured(Callback, ABC):
         """Measure the untrained network, with BatchNorm statistics of the images, for a fair comparison."""
         if self.start or not isinstance(pl_module, PretrainModule):
             return
-        untrained = _Embedder(deepcopy(pl_module.model))
-        with trainer.precision_plugin.forward_context():
+        model = pl_module.model
+        with _restoring(model), trainer.precision_plugin.forward_context():
+            untrained = _Embedder(model)
             update_bn((_first_view(batch, pl_module.device) for batch in self.images), untrained)
             self.start = self.measure(untrained.eval(), pl_module.device)
         for logger in trainer.loggers:
@@ -154,7 +155,7 @@ def pair_accuracy(x0: Tensor, x1: Tensor) -> float:
 class Pictures(Callback):
     """Draw the views at the beginning, and the features by t-SNE after chosen epochs and at the end.
 
-    Pictures are written to a folder, and given to loggers that take them, such as TensorBoard's and W&B's.
+    Pictures are written to a folder, and given to loggers that take them, such as those of TensorBoard, W&B and MLflow.
 
     Args:
         folder: Folder to write to.
@@ -210,6 +211,8 @@ class Pictures(Callback):
                 logger.log_image(name, [str(file)], step=trainer.global_step)
             elif hasattr(experiment, "add_figure"):
                 experiment.add_figure(name, figure, trainer.global_step)
+            elif hasattr(experiment, "log_artifact"):
+                experiment.log_artifact(logger.run_id, str(file), "pictures")  # type: ignore[attr-defined]
 
 
 class _Embedder(nn.Module):
@@ -222,6 +225,20 @@ class _Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         dtype = next((p.dtype for p in self.model.parameters()), images.dtype)
         return self.model.embed(images.to(dtype))
+
+
+@contextmanager
+def _restoring(model: SSLModel) -> Iterator[None]:
+    """Put back the modes of all parts and the buffers of the backbone; FSDP2 allows no copy of a model."""
+    modes = {part: part.training for part in model.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in model.backbone.buffers()]
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 def _first_view(batch: Any, device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import os
 import platform
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
@@ -29,16 +31,20 @@ with extra("train"):
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.loggers import CSVLogger
 
-__all__ = ["SaveBackbone", "build_csv_logger", "is_first_process", "prepare_folder", "quiet", "say", "write_facts"]
+__all__ = ["SaveBackbone", "WriteFacts", "build_csv_logger", "is_first_process", "prepare_folder", "quiet", "say"]
 
 
 def is_first_process() -> bool:
     """Return whether this process is the first of those that train together, also before they know each other."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
+    machine = os.environ.get("NODE_RANK", "0")  # that of Lightning's launcher, which gives ranks within it only
+    return int(getattr(rank_zero_only, "rank", 0)) == 0 and machine == "0"
 
 
 def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> None:
-    """Make the folder of the run, and write to it before the training, so that no training is lost."""
+    """Check and make the folder of the run, in every process; the first one empties it for a run that replaces another.
+
+    Nothing that this function reads is written before all processes have read it: `WriteFacts` writes later.
+    """
     config = folder / "config.yaml"
     if config.exists() and not options.overwrite and not options.resume:
         raise ValueError(
@@ -52,11 +58,12 @@ def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> No
             raise ValueError(f"pretrain: {folder} holds a run with {changes}: resume it with the same options")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if options.overwrite:
-            for file in [*folder.glob("checkpoints/*.ckpt"), *folder.glob("logs/*"), *folder.glob("tensorboard/*")]:
-                file.unlink()
-        if not (options.resume and config.exists()):
-            options.write(config, source.name)
+        if is_first_process():
+            if options.overwrite:
+                for file in [*folder.glob("checkpoints/*.ckpt"), *folder.glob("logs/*"), *folder.glob("tensorboard/*")]:
+                    file.unlink()
+            with NamedTemporaryFile(dir=folder):
+                pass
     except OSError as error:
         raise ValueError(f"pretrain: out must be a folder to write to, got {folder}: {error.strerror}") from None
 
@@ -88,15 +95,51 @@ class SaveBackbone(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file, in the first process."""
-        if trainer.is_global_zero and isinstance(pl_module, PretrainModule):
+        if not isinstance(pl_module, PretrainModule):
+            return
+        backbone = pl_module.whole_backbone()
+        if trainer.is_global_zero:
             notes = self.saving["notes"] | {"epochs": trainer.current_epoch + 1, "steps": trainer.global_step}
-            save_backbone(pl_module.model.backbone, self.file, **self.saving | {"notes": notes})
+            save_backbone(backbone, self.file, **self.saving | {"notes": notes})
 
 
-def write_facts(folder: Path, collate: BaseCollateFunction, optimization: Optimization) -> None:
+class WriteFacts(Callback):
+    """Write `config.yaml` and `run.json` when all processes have found each other, and so have checked the folder.
+
+    Args:
+        folder: Folder of the run.
+        source: The images.
+        options: The options.
+        collate: The views.
+        optimization: The optimisation.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        source: Source,
+        options: PretrainOptions,
+        collate: BaseCollateFunction,
+        optimization: Optimization,
+    ) -> None:
+        self.folder = folder
+        self.source = source
+        self.options = options
+        self.collate = collate
+        self.optimization = optimization
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the files, in the first process."""
+        if not trainer.is_global_zero:
+            return
+        config = self.folder / "config.yaml"
+        if not (self.options.resume and config.exists()):
+            self.options.write(config, self.source.name)
+        _write_facts(self.folder, self.collate, self.optimization)
+
+
+def _write_facts(folder: Path, collate: BaseCollateFunction, optimization: Optimization) -> None:
     """Write `run.json`: the command, versions, commit, views and optimisation of a run."""
-    if not is_first_process():
-        return
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     facts = {
         "command": shlex.join(sys.argv),
@@ -117,9 +160,10 @@ def say(*lines: str) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Pass over what Lightning says about every run."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for text in (
@@ -128,8 +172,10 @@ def quiet() -> Iterator[None]:
                 ".*Checkpoint directory .* exists and is not empty",
                 ".*treespec, LeafSpec",
                 ".*'set_vital' is deprecated",
+                ".*sync_dist=True",  # every process measures the same images
             ):
                 warnings.filterwarnings("ignore", text)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lightly_aug.batch import RenderedViews, labels_of, views_of
+from lightly_aug.distributed import gather
 from lightly_aug.models.base import SSLModel
 from lightly_aug.optional import extra
 from lightly_aug.train.optimization import SMALL, Optimization
+from lightly_aug.train.sharding import gather_backbone, shard
 
 with extra("train"):
     from lightning.pytorch import LightningModule
@@ -64,6 +66,27 @@ class PretrainModule(LightningModule):
         self.seed = seed
         self.fetched = 0.0
         self._planned = None if total_steps is None or batch_size is None else (total_steps, batch_size)
+        self._told = False
+        self._modes: dict[nn.Module, bool] = {}
+        self._empty: tuple[nn.Module, ...] = ()  # the backbone without memory, if it is sharded; no submodule
+
+    def configure_model(self) -> None:
+        """Shard the method under Lightning's `ModelParallelStrategy`: FSDP2 over all processes."""
+        mesh = self.device_mesh
+        if mesh is None or self._empty:
+            return
+        if mesh["tensor_parallel"].size() > 1:
+            raise ValueError(
+                "PretrainModule: tensor_parallel_size must be 1, as methods are divided by FSDP2 only, got "
+                f"{mesh['tensor_parallel'].size()}: ModelParallelStrategy(data_parallel_size=..., "
+                "tensor_parallel_size=1)"
+            )
+        self.model.to(self.trainer.strategy.root_device)
+        self._empty = (shard(self.model, mesh["data_parallel"]),)
+
+    def whole_backbone(self) -> nn.Module:
+        """Return the backbone; if FSDP2 divided it, gathered on the CPU of the first process. All must call it."""
+        return gather_backbone(self.model, self._empty[0]) if self._empty else self.model.backbone
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Note when the batch came from the loader, before views are rendered."""
@@ -109,6 +132,10 @@ class PretrainModule(LightningModule):
         total = self.total_steps
         groups = self.optimization.groups(self.model, self.step_images)
         optimizer = self.optimization.build(groups)
+        if self._empty:
+            # Torch steps a new optimiser to load a state into it, which momentum encoders would take for a step.
+            self._modes = {part: part.training for part in self.model.modules()}
+            self.model.eval()
         epochs = self.trainer.max_epochs or 0
         warmup = self.optimization.warmup_steps(total, epochs if epochs > 0 else 1)
 
@@ -156,17 +183,64 @@ class PretrainModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep to the plan of the run that goes on."""
         self._planned = checkpoint["planned"]
+        self._restore_modes()
+
+    def _restore_modes(self) -> None:
+        for part, mode in self._modes.items():
+            part.training = mode
+        self._modes = {}
 
     def on_train_start(self) -> None:
-        """Start the schedules of the method from the beginning, unless the run goes on; then compare the plans."""
-        if self.trainer.global_step == 0:
-            self.model.progress = 0.0
-        elif (total := self.trainer.estimated_stepping_batches) != self.total_steps:
+        """Set the schedules of the method to the step from which the run goes on, and compare the plans."""
+        self._restore_modes()
+        steps, total = self.trainer.global_step, self.trainer.estimated_stepping_batches
+        self.model.progress = min(1.0, steps / self.total_steps)
+        self._compare("start at the same step", steps, "on several machines, out must be a folder that all of them see")
+        if total not in (self.total_steps, -1, float("inf")) and self.trainer.is_global_zero:
             warnings.warn(
-                f"PretrainModule: this Trainer takes {total} steps, and the run that goes on was planned for "
-                f"{self.total_steps}: its schedules keep to that and end there",
+                f"PretrainModule: this Trainer takes {total} steps, and the run was planned for {self.total_steps}: "
+                "its schedules keep to that and end there",
                 stacklevel=2,
             )
+
+    def on_train_epoch_start(self) -> None:
+        """Compare the numbers of batches of all processes.
+
+        Raises:
+            ValueError: They differ, so that some processes would wait for others for ever.
+        """
+        batches = self.trainer.num_training_batches
+        count = -1 if batches == float("inf") else int(batches)
+        self._compare("have as many batches in an epoch", count, "EpochSampler gives each its part of the images")
+
+    def _compare(self, what: str, number: int, advice: str) -> None:
+        """Raise in every process if a number is not the same in all of them."""
+        numbers = self._gather(number)
+        if len(set(numbers)) > 1:
+            raise ValueError(f"PretrainModule: all processes must {what}, got {numbers}: {advice}")
+
+    def _gather(self, number: int) -> list[int]:
+        """Return a number of each process, in the order of ranks."""
+        numbers: list[int] = gather(torch.tensor([number], device=self.device)).tolist()
+        return numbers
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """End the epoch of a stream in all processes together: when it ends in the first of them."""
+        place = self.trainer.fit_loop.epoch_loop.batch_progress
+        if self.trainer.world_size == 1 or self.trainer.num_training_batches != float("inf"):
+            return
+        ended = self._gather(int(place.is_last_batch))
+        if 0 < sum(ended) < len(ended):
+            place.is_last_batch = True
+            if self.trainer.is_global_zero and not self._told:
+                self._told = True
+                ranks = [number for number, last in enumerate(ended) if last]
+                warnings.warn(
+                    f"PretrainModule: the stream of rank {', '.join(map(str, ranks))} ended after {batch_idx + 1} "
+                    f"batches, and others have more, which this epoch leaves out: give all {len(ended)} processes as "
+                    "many batches, with WebDataset by resampled=True and with_epoch(...)",
+                    stacklevel=2,
+                )
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take an optimiser step, and set the progress of the method."""

@@ -1,14 +1,19 @@
 """Train a method with one call."""
 
 import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, cast
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from lightly_aug.collate import BaseCollateFunction
@@ -22,6 +27,7 @@ from lightly_aug.train.build import (
     build_network,
     build_optimization,
     build_views,
+    check_loader,
     count_batch,
     count_devices,
     count_steps,
@@ -39,12 +45,12 @@ from lightly_aug.train.data import (
 from lightly_aug.train.evaluation import OnlineEvaluation, PairAccuracy, Pictures
 from lightly_aug.train.folder import (
     SaveBackbone,
+    WriteFacts,
     build_csv_logger,
     is_first_process,
     prepare_folder,
     quiet,
     say,
-    write_facts,
 )
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import PAPERS, Optimization
@@ -54,7 +60,7 @@ from lightly_aug.weights import BACKBONE
 with extra("train"):
     from lightning.pytorch import Callback, Trainer
     from lightning.pytorch.loggers import TensorBoardLogger
-    from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 __all__ = ["Pretrained", "pretrain"]
 
@@ -133,15 +139,20 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         model = build_model(backbone, source, options, batch=batch, paper=paper)
     optimization = build_optimization(options, backbone, paper=paper)
     folder = Path(options.out)
-    if is_first_process():
-        prepare_folder(folder, source, options)
+    prepare_folder(folder, source, options)
     checkpoint = find_checkpoint(folder / "checkpoints") if options.resume else None
 
     saving |= {"size": options.size, "normalize": normalize, "notes": {"method": options.method}}
-    callbacks = [*_watching(source, options, collate, normalize, folder), SaveBackbone(folder / BACKBONE, saving)]
+    callbacks = [
+        WriteFacts(folder, source, options, collate, optimization),
+        *_watching(source, options, collate, normalize, folder),
+        SaveBackbone(folder / BACKBONE, saving),
+    ]
     trainer = _build_trainer(options, model, folder, [*callbacks, *options.callbacks], checkpoint)
     loader = source.data
-    if not isinstance(loader, DataLoader):
+    if isinstance(loader, DataLoader):
+        check_loader(loader, trainer.world_size)
+    else:
         workers = default_workers(trainer.num_devices) if options.workers is None else options.workers
         each, pin = batch // trainer.world_size, trainer.strategy.root_device.type == "cuda"
         with quiet():
@@ -149,13 +160,12 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
                 source, collate, batch=each, workers=workers, seed=options.seed, pin=pin,
                 labelled=options.labelled if METHODS[options.method].labels else None,
             )  # fmt: skip
-    total = count_steps(loader, source, options, batch=batch)
+    total = count_steps(loader, source, options, batch=batch, ranks=trainer.world_size)
     images = batch * options.accumulate
     module = PretrainModule(model, optimization, batch_size=images, total_steps=total, seed=options.seed)
     say(*_describe(source, options, optimization, batch=batch, total=total, paper=paper))
     if options.resume:
         say(f"going on from {checkpoint}" if checkpoint else "no checkpoint to go on from: starting at the beginning")
-    write_facts(folder, collate, optimization)
     try:
         with quiet():
             trainer.fit(module, loader, ckpt_path=checkpoint)
@@ -166,8 +176,21 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         if stop.number == signal.SIGINT:
             raise KeyboardInterrupt from None
         sys.exit(128 + stop.number)
+    except BaseException:
+        _end_others(trainer)
+        raise
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return Pretrained(model, metrics, folder)
+
+
+def _end_others(trainer: Trainer) -> None:
+    """End the processes that Lightning started, where they do not end by themselves, as one that hangs."""
+    for process in getattr(trainer.strategy.launcher, "procs", ()):
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _watching(
@@ -197,11 +220,11 @@ def _build_trainer(
     options: PretrainOptions, model: SSLModel, folder: Path, callbacks: list[Callback], checkpoint: Path | None
 ) -> Trainer:
     devices = count_devices(options)
-    strategy = options.strategy
-    if strategy in ("auto", "ddp") and devices * options.num_nodes > 1:
-        # Queues are equal on all ranks and large; frozen layers have no gradient.
-        unused = getattr(model, "frozen_until", 0) > 0
-        strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)
+    processes = devices * options.num_nodes
+    gpu = options.accelerator != "cpu" and torch.cuda.is_available()  # torch synchronises BatchNorm on GPUs only
+    synchronise = PAPERS[options.method].optimization.sync_batchnorm and processes > 1 and gpu
+    if synchronise and options.strategy == "fsdp2":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # as Lightning does for DDP
     loggers = options.loggers
     if loggers is None:
         loggers = [build_csv_logger(folder, checkpoint), TensorBoardLogger(folder, name="", version="tensorboard")]
@@ -210,12 +233,12 @@ def _build_trainer(
             accelerator=options.accelerator,
             devices=devices,
             num_nodes=options.num_nodes,
-            strategy=strategy,
+            strategy=_choose_strategy(options, model, processes),
             precision=options.precision,  # type: ignore[arg-type]
             max_epochs=-1 if options.steps else options.epochs,
             max_steps=options.steps or -1,
             accumulate_grad_batches=options.accumulate,
-            sync_batchnorm=PAPERS[options.method].optimization.sync_batchnorm and torch.cuda.is_available(),
+            sync_batchnorm=synchronise,
             callbacks=callbacks,
             logger=loggers,
             plugins=[AtomicCheckpointIO()],
@@ -224,6 +247,21 @@ def _build_trainer(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
+
+
+def _choose_strategy(options: PretrainOptions, model: SSLModel, processes: int) -> Any:
+    """Return the strategy: that of the options, or DDP or FSDP2 with their timeout."""
+    timeout = timedelta(seconds=options.timeout)
+    if options.strategy == "fsdp2":
+        return ModelParallelStrategy(processes, 1, save_distributed_checkpoint=False, timeout=timeout)
+    if options.strategy not in ("auto", "ddp") or processes == 1:
+        return options.strategy
+    # Buffers need no broadcast in each step: queues are large, and equal on all ranks.
+    name = "forward_sync_buffers"  # of torch 2.14; the older argument leaves them different at the beginning, too
+    name = name if name in signature(DistributedDataParallel).parameters else "broadcast_buffers"
+    unused = getattr(model, "frozen_until", 0) > 0  # frozen layers have no gradient
+    passed: dict[str, Any] = {name: False}
+    return DDPStrategy(timeout=timeout, find_unused_parameters=unused, **passed)
 
 
 def _describe(

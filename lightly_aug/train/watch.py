@@ -65,6 +65,9 @@ class Throughput(Callback):
 
     Args:
         every: Log every so many batches.
+
+    Raises:
+        ValueError: Two epochs had no batch, after which a run that counts steps would never end.
     """
 
     def __init__(self, every: int = 10) -> None:
@@ -76,11 +79,13 @@ class Throughput(Callback):
         self._waited = 0.0
         self._images = 0
         self._batches = 0
+        self._empty = 0
         self._told = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew: what happens between epochs, and starting the workers, counts for neither."""
+        """Start the count again: what happens between epochs, and starting the workers, is not part of it."""
         self._began = self._ended = None
+        self._batches = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Add the time since the last step."""
@@ -111,6 +116,12 @@ class Throughput(Callback):
                 stacklevel=2,
             )
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise if the loader gives nothing; a run that goes on may begin with an empty rest of an epoch."""
+        self._empty = 0 if self._batches else self._empty + 1
+        if self._empty == 2:
+            raise ValueError("the loader gave two epochs without a batch: its images are fewer than a batch, or none")
+
 
 class Collapse(Callback):
     """Log the spread and the effective rank of the features, and warn if they collapse.
@@ -137,8 +148,10 @@ class Collapse(Callback):
     ) -> None:
         """Measure, log and warn."""
         total = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        if total % self.every or not isinstance(pl_module, PretrainModule):
+            return
         views = views_of(batch)
-        if total % self.every or len(views[0]) < 2 or not isinstance(pl_module, PretrainModule):
+        if len(views[0]) < 2:
             return
         x = _embed(pl_module, views[0][: self.images])
         values = {"spread": spread(x), "effective_rank": effective_rank(x)}
@@ -237,7 +250,10 @@ class RunBar(ProgressBar):
             self._bar = None
 
     def _text(self, trainer: Trainer) -> str:
-        parts = [f"{self.title} epoch {trainer.current_epoch + 1}/{trainer.max_epochs}".strip()]
+        place = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        if trainer.max_epochs == -1:  # a run of so many steps
+            place = f"step {trainer.global_step}/{trainer.max_steps}"
+        parts = [f"{self.title} {place}".strip()]
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         speed = next((callback for callback in callbacks if isinstance(callback, Throughput)), None)
         loss = trainer.progress_bar_metrics.get("loss")

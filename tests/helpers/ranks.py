@@ -55,7 +55,8 @@ class Ranks:
 @contextmanager
 def start_ranks(count: int, folder: Path) -> Iterator[Ranks]:
     """Start processes with the environment that torchrun gives, in which trainers find themselves on one machine."""
-    context = mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["lightly_aug.train"])  # imported once, not by each process
     ends = [context.Pipe() for _ in range(count)]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
