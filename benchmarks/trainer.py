@@ -306,7 +306,8 @@ def describe(costs: dict[Case, Cost], profiles: dict[Case, dict[str, float]]) ->
         "clock holds the load of the machine by other programs.",
         "\n".join(rows),
         f"To the shortest of these steps the trainer adds {1000 * least.added:.1f} ms of the CPU, which are 3 % of a "
-        f"step of {1000 * least.added / 0.03:.0f} ms. On a busy machine the difference of two long steps is mostly noise.",
+        f"step of {1000 * least.added / 0.03:.0f} ms. On a busy machine the difference of two long steps is mostly "
+        "noise.",
         "## The files of an epoch",
         "\n".join(files),
     ]

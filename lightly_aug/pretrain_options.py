@@ -42,7 +42,8 @@ class PretrainOptions:
         },
     )
     lr: float | None = field(
-        default=None, metadata={"help": "Learning rate at a batch of 256 images, or of any batch for AdamW and Adam."}
+        default=None,
+        metadata={"help": "Learning rate, of a batch of 256 images where the recipe scales it."},
     )
     weight_decay: float | None = field(default=None, metadata={"help": "Weight decay."})
     optimizer: str | None = field(
@@ -89,6 +90,9 @@ class PretrainOptions:
         },
     )
     every: int = field(default=1, metadata={"help": "Epochs from one checkpoint and evaluation to the next."})
+    save_steps: int = field(
+        default=1000, metadata={"help": "Optimiser steps from one checkpoint to the next in long epochs."}
+    )
     keep: int = field(default=2, metadata={"help": "Checkpoints to keep."})
     seed: int = field(default=0, metadata={"help": "Seed of everything random."})
     out: str | Path = field(default="runs/train", metadata={"help": "Folder to write to."})

@@ -71,8 +71,8 @@ ALLOWED = {
     "plot": "optional images operations view collate",
     "pretrain_options": "checks optional methods",
     "train": (
-        "__init__ atomic checks distributed optional images indexed photographs support samples operations batch "
-        "collate recipes models weights evaluate methods plot pretrain_options train"
+        "__init__ atomic checks distributed optional status images indexed photographs support samples operations "
+        "batch collate recipes models weights evaluate methods plot pretrain_options train"
     ),
     "arguments": "optional images",
     "train_command": "distributed optional methods weights pretrain_options train arguments",

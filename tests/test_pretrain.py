@@ -130,6 +130,7 @@ def test_it_trains_and_measures_in_any_precision(tmp_path: Path, precision: str)
 
 
 def test_a_run_that_is_no_better_says_so(photos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)  # some networks gain by chance, as statistics of BatchNorm change
     options: dict[str, Any] = {"backbone": tiny(), "epochs": 1, "lr": 1e-12} | SMALL
     with pytest.warns(UserWarning, match=r"knn accuracy: .* after the training, .* this run has not made"):
         pretrain(photos, method="simclr", out=tmp_path / "labels", **options)

@@ -15,7 +15,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lightly_aug import EpochSampler, Indexed
 from lightly_aug.models import BYOL, MoCo, SimCLR, SSLModel
-from lightly_aug.train.checkpoints import AtomicCheckpointIO, find_checkpoint
+from lightly_aug.train.checkpoints import AtomicCheckpointIO, find_checkpoint, save_checkpoints
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import SMALL, Optimization
 from lightly_aug.train.watch import Collapse, effective_rank, spread
@@ -207,6 +207,13 @@ def test_checkpoints_are_whole_or_absent(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_long_epochs_are_saved_in_the_middle(tmp_path: Path) -> None:
+    options = {"callbacks": save_checkpoints(tmp_path, epochs=2, steps=3), "enable_checkpointing": True}
+    trainer(tmp_path, **options).fit(PretrainModule(SimCLR(tiny(), dim=8)), loader("SimCLR v1"))
+    steps = sorted(int(file.stem.removeprefix("step-")) for file in tmp_path.glob("*.ckpt"))
+    assert steps == [3, 6, 2 * STEPS]
 
 
 def test_the_newest_checkpoint_that_can_be_read_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

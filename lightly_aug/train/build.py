@@ -17,7 +17,7 @@ from lightly_aug.models.base import SSLModel
 from lightly_aug.operations import Normalize
 from lightly_aug.pretrain_options import PretrainOptions
 from lightly_aug.support import SupportBatchSampler
-from lightly_aug.train.data import Source
+from lightly_aug.train.data import Source, check_labels
 from lightly_aug.train.optimization import Optimization, choose_optimization
 from lightly_aug.weights import build_backbone
 
@@ -105,9 +105,11 @@ def build_model(backbone: nn.Module, source: Source, options: PretrainOptions, *
     """Return the method around a backbone.
 
     Raises:
-        ValueError: The backbone does not offer checkpointing.
+        ValueError: The backbone does not offer checkpointing, or the method needs labels and there are none.
     """
     method = METHODS[options.method]
+    if method.labels:
+        check_labels(source)
     images = source.count or (options.steps or 0) * batch
     maps = ("local5", "local7") if options.backbone == "amdim_encoder" else ("layer3", "layer2")
     task = Task(options.size, images, batch, classes=len(set(source.labels) - {-1}), maps=maps)

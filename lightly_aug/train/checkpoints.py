@@ -150,9 +150,20 @@ class StopSignals(Callback):
         self._handlers = {}
 
 
-def save_checkpoints(folder: Path, *, every_epochs: int = 1, keep: int = 2) -> ModelCheckpoint:
-    """Save the state after every few epochs, and keep the last few."""
-    return ModelCheckpoint(
-        folder, filename="step-{step}", auto_insert_metric_name=False, monitor="step", mode="max", save_top_k=keep,
-        every_n_epochs=every_epochs, save_on_train_epoch_end=True, enable_version_counter=False,
-    )  # fmt: skip
+def save_checkpoints(folder: Path, *, epochs: int = 1, steps: int = 1000, keep: int = 2) -> list[Callback]:
+    """Save the state after every few epochs, and in long ones after every so many optimiser steps.
+
+    Args:
+        folder: Folder of the checkpoints.
+        epochs: Epochs from one checkpoint to the next.
+        steps: Optimiser steps from one checkpoint to the next.
+        keep: How many of the last ones to keep, of either kind.
+    """
+    options: dict[str, Any] = {
+        "filename": "step-{step}", "auto_insert_metric_name": False, "monitor": "step", "mode": "max",
+        "save_top_k": keep, "enable_version_counter": False,
+    }  # fmt: skip
+    return [
+        ModelCheckpoint(folder, every_n_epochs=epochs, save_on_train_epoch_end=True, **options),
+        ModelCheckpoint(folder, every_n_train_steps=steps, **options),
+    ]

@@ -19,6 +19,7 @@ from lightly_aug.optional import extra
 from lightly_aug.photographs import class_names
 from lightly_aug.recipes import ImageCollateFunction
 from lightly_aug.samples import take_images
+from lightly_aug.status import show_wait
 from lightly_aug.support import SupportBatchSampler, SupportDataset
 from lightly_aug.weights import still_view
 
@@ -105,7 +106,8 @@ def find_source(data: Any, image: str | int | None = None) -> Source:
 
 
 def _list_folder(folder: Path) -> Source:
-    files = image_files(folder)
+    with show_wait(f"listing the images of {folder}"):
+        files = image_files(folder)
     if not files:
         raise ValueError(f"pretrain: {folder} must hold images, got none")
     names = class_names(folder, files)

@@ -114,14 +114,19 @@ class PretrainModule(LightningModule):
         index = views.index if isinstance(views, RenderedViews) else None
         device = self.device
         with torch.random.fork_rng([device] if device.type != "cpu" else [], device_type=device.type):
-            torch.manual_seed(self._step_seed(batch_idx))
+            self._seed_step(batch_idx)
             loss = self.model(views, targets=labels, index=index)
-        self.log("loss", loss.detach(), prog_bar=True, batch_size=len(views[0]))
+        step, every = self.trainer.global_step + 1, getattr(self.trainer, "log_every_n_steps", 1)
+        if step % every == 0 or step == self.total_steps or batch_idx + 1 == self.trainer.num_training_batches:
+            self.log("loss", loss.detach(), prog_bar=True, batch_size=len(views[0]))  # not each, as it takes its time
         return loss  # type: ignore[no-any-return]
 
-    def _step_seed(self, batch_idx: int) -> int:
+    def _seed_step(self, batch_idx: int) -> None:
         place = [self.seed, self.trainer.current_epoch, batch_idx, self.global_rank]
-        return int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed looks for all kinds of devices first
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and the schedule of its learning rate, per optimiser step.

@@ -128,7 +128,7 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         ValueError: An option is out of range, there are too few images, or the folder holds another run.
         ModuleNotFoundError: Packages of the extra "train" are not installed.
     """
-    source = find_source(data)
+    source = find_source(data, options.image)
     collate = build_views(source, options)
     normalize = find_normalize(collate)
     batch = count_batch(source, options)
@@ -212,8 +212,8 @@ def _watching(
         pairs = pair_batches(source, size=size, normalize=normalize, decode=decode)
         callbacks.append(PairAccuracy(pairs, every=every))
     callbacks.append(RunBar(METHODS[options.method].title))  # after what it shows
-    callbacks.append(save_checkpoints(folder / "checkpoints", every_epochs=every, keep=options.keep))
-    return callbacks
+    saving = save_checkpoints(folder / "checkpoints", epochs=every, steps=options.save_steps, keep=options.keep)
+    return [*callbacks, *saving]
 
 
 def _build_trainer(
@@ -274,7 +274,9 @@ def _describe(
     lines = [f"{title}, {name}, {images} at {options.size} pixels in batches of {batch}"]
     if batch < options.batch_size and source.count and not isinstance(source.data, DataLoader):
         lines[0] += f" (not {options.batch_size}, for {source.count:,} images)"
-    kind = "the paper's heads and queues" if paper else f"heads and queues for less than {_LARGE:,} images"
+    kind = "the paper's heads and queues" if paper else "heads and queues for small data"
+    if options.recipe == "auto":
+        kind += f", as there are {'at least' if paper else 'fewer than'} {_LARGE:,} images"
     epochs = options.epochs if not options.steps else 1
     lines.append(f"recipe {'paper' if paper else 'small'}: {kind}")
     lines.append(optimization.describe(batch * options.accumulate, total, epochs))
