@@ -90,10 +90,10 @@ class PretrainOptions:
         },
     )
     every: int = field(default=1, metadata={"help": "Epochs from one checkpoint and evaluation to the next."})
+    keep: int = field(default=2, metadata={"help": "Checkpoints to keep."})
     save_steps: int = field(
         default=1000, metadata={"help": "Optimiser steps from one checkpoint to the next in long epochs."}
     )
-    keep: int = field(default=2, metadata={"help": "Checkpoints to keep."})
     seed: int = field(default=0, metadata={"help": "Seed of everything random."})
     out: str | Path = field(default="runs/train", metadata={"help": "Folder to write to."})
     resume: bool = field(
