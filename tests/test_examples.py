@@ -1,8 +1,11 @@
 """The programs in examples/ run, learn, and do what examples/README.md says of them."""
 
 import math
+import os
 import re
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,3 +140,18 @@ def test_webdataset_shards_learn() -> None:
 def test_stable_pretraining_classifies_better_than_chance() -> None:
     accuracy = load("stable_pretraining_module", "stable_pretraining")["main"](epochs=1, **QUIET)
     assert accuracy > 3 / 17
+
+
+def test_several_processes_train_together_and_are_not_trained_twice(tmp_path: Path) -> None:
+    assert load("several_processes")["EPOCHS"] == 4
+    script = tmp_path / "script.py"  # Lightning runs it once more for the second process
+    program, run = FOLDER / "several_processes.py", tmp_path / "run"
+    script.write_text(f"import runpy\n\nrunpy.run_path({str(program)!r})['main']({str(run)!r}, epochs=1)\n")
+    for told in ("starting at the beginning", "going on from"):
+        ended = subprocess.run(
+            [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False, timeout=100,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        assert told in ended.stderr
+        assert re.fullmatch(r"loss \d\.\d\d, views found \d+%\n", ended.stdout)

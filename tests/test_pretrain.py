@@ -99,6 +99,17 @@ class Stream(IterableDataset[Any]):
         return iter([image for image, _ in _images()])
 
 
+def test_a_complete_run_that_is_resumed_returns_what_it_was(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "simclr", "backbone": "resnet10", "epochs": 1, "out": tmp_path} | SMALL
+    first = pretrain(photos, **options)
+    again = pretrain(photos, resume=True, **options)
+    assert again.metrics.keys() >= {"loss", "knn_accuracy"}
+    assert again.metrics == pytest.approx({name: first.metrics[name] for name in again.metrics}, rel=1e-5)
+    for name, value in first.model.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, again.model.state_dict()[name])
+
+
 def test_datasets_streams_and_loaders_are_taken(tmp_path: Path) -> None:
     images = [image for image, _ in _images()]
     collate = SimCLRCollateFunction(16, seed=0, render="worker")

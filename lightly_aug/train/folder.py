@@ -31,7 +31,16 @@ with extra("train"):
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.loggers import CSVLogger
 
-__all__ = ["SaveBackbone", "WriteFacts", "build_csv_logger", "is_first_process", "prepare_folder", "quiet", "say"]
+__all__ = [
+    "SaveBackbone",
+    "WriteFacts",
+    "build_csv_logger",
+    "is_first_process",
+    "prepare_folder",
+    "quiet",
+    "read_metrics",
+    "say",
+]
 
 
 def is_first_process() -> bool:
@@ -66,6 +75,18 @@ def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> No
                 pass
     except OSError as error:
         raise ValueError(f"pretrain: out must be a folder to write to, got {folder}: {error.strerror}") from None
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """Return the last value of everything in the log of a run; none without a log."""
+    file = folder / "logs" / "metrics.csv"
+    if not file.exists():
+        return {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    return {
+        name: float(value) for row in rows for name, value in row.items() if value and name not in ("step", "epoch")
+    }
 
 
 def build_csv_logger(folder: Path, checkpoint: Path | None) -> CSVLogger:

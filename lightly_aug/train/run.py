@@ -50,6 +50,7 @@ from lightly_aug.train.folder import (
     is_first_process,
     prepare_folder,
     quiet,
+    read_metrics,
     say,
 )
 from lightly_aug.train.module import PretrainModule
@@ -148,7 +149,10 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         *_watching(source, options, collate, normalize, folder),
         SaveBackbone(folder / BACKBONE, saving),
     ]
-    trainer = _build_trainer(options, model, folder, [*callbacks, *options.callbacks], checkpoint)
+    images = batch * options.accumulate
+    every = max(1, min(10, source.count // images or 10))  # at least once an epoch
+    callbacks += options.callbacks
+    trainer = _build_trainer(options, model, folder, callbacks, checkpoint, every)
     loader = source.data
     if isinstance(loader, DataLoader):
         check_loader(loader, trainer.world_size)
@@ -161,7 +165,6 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
                 labelled=options.labelled if METHODS[options.method].labels else None,
             )  # fmt: skip
     total = count_steps(loader, source, options, batch=batch, ranks=trainer.world_size)
-    images = batch * options.accumulate
     module = PretrainModule(model, optimization, batch_size=images, total_steps=total, seed=options.seed)
     say(*_describe(source, options, optimization, batch=batch, total=total, paper=paper))
     if options.resume:
@@ -180,7 +183,7 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         _end_others(trainer)
         raise
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return Pretrained(model, metrics, folder)
+    return Pretrained(model, read_metrics(folder) | metrics, folder)
 
 
 def _end_others(trainer: Trainer) -> None:
@@ -217,7 +220,12 @@ def _watching(
 
 
 def _build_trainer(
-    options: PretrainOptions, model: SSLModel, folder: Path, callbacks: list[Callback], checkpoint: Path | None
+    options: PretrainOptions,
+    model: SSLModel,
+    folder: Path,
+    callbacks: list[Callback],
+    checkpoint: Path | None,
+    every: int,
 ) -> Trainer:
     devices = count_devices(options)
     processes = devices * options.num_nodes
@@ -243,7 +251,7 @@ def _build_trainer(
             logger=loggers,
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder,
-            log_every_n_steps=10,
+            log_every_n_steps=every,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
