@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from helpers.methods import _images, tiny
+from lightning.pytorch import Callback
 from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, IterableDataset
@@ -175,6 +176,30 @@ def test_a_batch_too_small_for_the_method_is_warned_of(photos: Path, tmp_path: P
     options: dict[str, Any] = {"backbone": tiny(), "epochs": 1, "evaluate": "none"} | SMALL | {"batch_size": 8}
     with pytest.warns(UserWarning, match=r"SimCLR v1 wants batches of 32 images or more \(4,096 in the paper\), got 8"):
         pretrain(photos, method="simclr", out=tmp_path, **options)
+
+
+class Interrupt(Callback):
+    """Send Ctrl-C to this process in a batch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.batch:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_ctrl_c_in_any_batch_of_an_epoch_loses_nothing(photos: Path, tmp_path: Path, batch: int) -> None:
+    options: dict[str, Any] = {"method": "simclr", "backbone": "resnet10", "epochs": 3} | SMALL  # of two batches
+    whole = pretrain(photos, out=tmp_path / "whole", **options).model.state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(photos, out=tmp_path / "run", callbacks=[Interrupt(batch)], **options)
+    resumed = pretrain(photos, out=tmp_path / "run", resume=True, **options).model.state_dict()
+    for name, value in whole.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, resumed[name]), name
+    assert [row["step"] for row in read_metrics(tmp_path / "run") if row["knn_accuracy"]] == ["0", "1", "3", "5"]
 
 
 def test_an_earlier_run_is_neither_replaced_nor_mixed_up(photos: Path, tmp_path: Path) -> None:

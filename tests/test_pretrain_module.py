@@ -109,6 +109,27 @@ class StopAfter(Callback):
             raise RuntimeError("stopped")
 
 
+@pytest.mark.parametrize("batches", [STEPS - 1, STEPS, STEPS + 1, 2 * STEPS])
+def test_a_run_resumes_from_every_place_of_an_epoch(tmp_path: Path, batches: int) -> None:
+    """Also from a state that was saved after the last batch of an epoch, before the epoch was closed."""
+    steps: list[int] = []
+
+    def run(checkpoint: Path | None = None, callbacks: Any = ()) -> SSLModel:
+        trained = model("SimCLR v1")
+        made = trainer(tmp_path, max_epochs=3, callbacks=list(callbacks))
+        made.fit(PretrainModule(trained, seed=5), loader("SimCLR v1"), ckpt_path=checkpoint)
+        steps.append(made.global_step)
+        return trained
+
+    whole, file = run().state_dict(), tmp_path / "step-0.ckpt"
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(callbacks=[StopAfter(batches, file)])
+    resumed = run(file).state_dict()
+    assert steps == [3 * STEPS, 3 * STEPS]
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_resumes_bit_for_bit_in_the_middle_of_an_epoch(tmp_path: Path, name: str) -> None:
     chosen = Optimization("lars" if name == "BYOL" else "adamw", 0.01, 0.1, final_weight_decay=0.2, warmup=1)

@@ -101,12 +101,13 @@ class StopSignals(Callback):
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self._received = 0
+        self._agreed = 0  # what any process received, by the last batch
         self._steps = 0
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of the handlers, those of Lightning included."""
-        self._received, self._steps = 0, trainer.global_step
+        self._received, self._agreed, self._steps = 0, 0, trainer.global_step
         names = [name for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
         with suppress(ValueError):  # not in the main thread
             for number in (getattr(signal, name) for name in names):
@@ -125,16 +126,29 @@ class StopSignals(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop, if a signal came to any process, and the batches of an optimiser step are complete."""
+        stepped, self._steps = trainer.global_step > self._steps, trainer.global_step
         received = self._received
         if trainer.world_size > 1:
             received = int(trainer.strategy.reduce(torch.tensor(received, device=pl_module.device), reduce_op="max"))
-        stepped, self._steps = trainer.global_step > self._steps, trainer.global_step
-        if not received or not stepped:
-            return
+        self._agreed = received
+        if received and stepped and not trainer.is_last_batch:
+            raise Stopped(received, self._save(trainer))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after an epoch, if the signal came in its last batch: its measurements are still to be logged."""
+        if self._agreed:
+            self._save(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before the next epoch, if there is one."""
+        if self._agreed:
+            raise Stopped(self._agreed, self._save(trainer))
+
+    def _save(self, trainer: Trainer) -> Path:
         file = self.folder / f"step-{trainer.global_step}.ckpt"
         if not file.exists():
             trainer.save_checkpoint(file)
-        raise Stopped(received, file)
+        return file
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Put the handlers back."""

@@ -186,8 +186,12 @@ class PretrainModule(LightningModule):
         checkpoint["planned"] = self._planned
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep to the plan of the run that goes on."""
+        """Keep to the plan of the run that goes on, and begin an epoch anew after one that was complete."""
         self._planned = checkpoint["planned"]
+        loop = checkpoint["loops"]["fit_loop"]
+        if loop["epoch_loop.batch_progress"]["is_last_batch"]:
+            # Saved after its last batch, the loader would give the rest of that epoch, nothing, as the next one.
+            loop["state_dict"].pop("combined_loader", None)
         self._restore_modes()
 
     def _restore_modes(self) -> None:

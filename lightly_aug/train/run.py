@@ -201,7 +201,7 @@ def _watching(
 ) -> list[Callback]:
     """Return the callbacks that measure; those for labels if there are some, else the one that needs none."""
     decode, every = collate.decode, options.every
-    callbacks: list[Callback] = [Throughput(), Collapse(), StopSignals(folder / "checkpoints")]
+    callbacks: list[Callback] = [Throughput(), Collapse()]
     labelled = (
         source if options.evaluate == "auto" else None if options.evaluate == "none" else find_source(options.evaluate)
     )
@@ -216,7 +216,7 @@ def _watching(
         callbacks.append(PairAccuracy(pairs, every=every))
     callbacks.append(RunBar(METHODS[options.method].title))  # after what it shows
     saving = save_checkpoints(folder / "checkpoints", epochs=every, steps=options.save_steps, keep=options.keep)
-    return [*callbacks, *saving]
+    return [*callbacks, StopSignals(folder / "checkpoints"), *saving]  # a stop waits for what an epoch measures
 
 
 def _build_trainer(
