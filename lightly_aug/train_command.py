@@ -59,7 +59,8 @@ def train(ctx: typer.Context, data: Path | None, config: Path | None, **options:
     if rank() > 0:
         return  # the first process tells
     print(f"{result.folder}: " + ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.metrics.items())))
-    print(f"lightly_aug.weights.load_backbone({str(result.folder)!r}) loads the network, and makes its images.")
+    load = f"lightly_aug.weights.load_backbone({str(result.folder)!r})"
+    print(f"{load} loads the network, and a collate function for its images.")
 
 
 _FIXED: Final = [

@@ -215,7 +215,7 @@ def test_a_run_is_repeated_from_its_configuration(command: Command, tmp_path: Pa
         "accelerator": "cpu", "seed": 3, "lr": 0.00001, "evaluate": "none", "out": str(first),
     }  # fmt: skip
     config = ["--config", first / "config.yaml"]
-    assert "holds a run: choose another out" in command("train", *config).err
+    assert "holds a run: choose another --out" in command("train", *config).err
     assert command("train", *config, "--out", again).code == 0
     assert command("train", *config, "--out", other, "--seed", 4).code == 0  # the command line goes first
     same, changed = (load_file(folder / "backbone.safetensors") for folder in (again, other))
@@ -551,7 +551,7 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         "broken.jpg",
     ),
     "damaged images to train with": (["train", "{broken}", "--size", "16", "--out", "{out}"], "broken.jpg"),
-    "an earlier run": (["train", "{photos}", "--out", "{run}"], "holds a run: choose another out"),
+    "an earlier run": (["train", "{photos}", "--out", "{run}"], "holds a run: choose another --out"),
     "unknown backbone": (["train", "{photos}", "--backbone", "resnet19", "--out", "{out}"], "resnet19"),
     "unknown device": (
         ["embed", "{run}", "{photos}", "--device", "gpu", "--out", "{out}.npz"],

@@ -24,7 +24,7 @@ from lightly_aug.train.run import pretrain
 from lightly_aug.weights import load_backbone
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*(knn|pair) accuracy"),  # so short a run may not make features better
+    pytest.mark.filterwarnings("ignore:.*(knn|pair) accuracy on"),  # so short a run may not make features better
     pytest.mark.filterwarnings("ignore:.* wants batches of"),
     pytest.mark.filterwarnings("ignore:.*set_vital"),
 ]
@@ -144,9 +144,9 @@ def test_it_trains_and_measures_in_any_precision(tmp_path: Path, precision: str)
 def test_a_run_that_is_no_better_says_so(photos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)  # some networks gain by chance, as statistics of BatchNorm change
     options: dict[str, Any] = {"backbone": tiny(), "epochs": 1, "lr": 1e-12} | SMALL
-    with pytest.warns(UserWarning, match=r"knn accuracy: .* after the training, .* this run has not made"):
+    with pytest.warns(UserWarning, match=r"knn accuracy on 6 images: .* after the training, .* this run has not made"):
         pretrain(photos, method="simclr", out=tmp_path / "labels", **options)
-    with pytest.warns(UserWarning, match=r"pair accuracy: .* after the training"):
+    with pytest.warns(UserWarning, match=r"pair accuracy on 32 images: .* after the training"):
         pretrain([image for image, _ in _images()], method="simclr", out=tmp_path / "pairs", **options)
 
 
@@ -189,6 +189,13 @@ class Interrupt(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+class Breaking(Callback):
+    """Fail before the first step."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        raise RuntimeError("broken")
+
+
 @pytest.mark.parametrize("batch", [0, 1, 2])
 def test_ctrl_c_in_any_batch_of_an_epoch_loses_nothing(photos: Path, tmp_path: Path, batch: int) -> None:
     options: dict[str, Any] = {"method": "simclr", "backbone": "resnet10", "epochs": 3} | SMALL  # of two batches
@@ -202,14 +209,24 @@ def test_ctrl_c_in_any_batch_of_an_epoch_loses_nothing(photos: Path, tmp_path: P
     assert [row["step"] for row in read_metrics(tmp_path / "run") if row["knn_accuracy"]] == ["0", "1", "3", "5"]
 
 
+def test_a_run_that_stopped_before_its_first_checkpoint_is_begun_again(photos: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"method": "simclr", "backbone": tiny(), "epochs": 1, "evaluate": "none"} | SMALL
+    with pytest.raises(RuntimeError, match="broken"):
+        pretrain(photos, out=tmp_path, callbacks=[Breaking()], **options)
+    assert (tmp_path / "config.yaml").exists()
+    pretrain(photos, out=tmp_path, **options)
+
+
 def test_an_earlier_run_is_neither_replaced_nor_mixed_up(photos: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"method": "simclr", "backbone": "resnet10", "epochs": 1, "evaluate": "none"} | SMALL
     pretrain(photos, out=tmp_path, **options)
-    with pytest.raises(ValueError, match="holds a run: choose another out, go on with resume, or replace it"):
+    with pytest.raises(ValueError, match="holds a run: choose another --out, go on with --resume, or replace it"):
         pretrain(photos, out=tmp_path, **options)
-    with pytest.raises(ValueError, match="holds a run with method simclr: resume it with the same options"):
+    with pytest.raises(ValueError, match="holds a run with method simclr, not moco: resume it with the same options"):
         pretrain(photos, out=tmp_path, resume=True, **options | {"method": "moco"})
-    pretrain(photos, out=tmp_path, overwrite=True, **options | {"method": "moco"})
+    pretrain(photos, out=tmp_path, overwrite=True, **options | {"method": "moco", "epochs": 2})
+    with pytest.raises(ValueError, match="holds a run of 2 epochs: resume it with as many, or more"):
+        pretrain(photos, out=tmp_path, resume=True, **options | {"method": "moco"})
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()).get("method", "moco") == "moco"
 
 

@@ -35,6 +35,7 @@ class _Measured(Callback, ABC):
     def __init__(self, images: Iterable[Any], every: int) -> None:
         self.images = images  # batches that fill BatchNorm's statistics of the untrained network
         self.every = every
+        self.count = 0  # of images that are tested
         self.start: dict[str, float] = {}
         self.last: dict[str, float] = {}
 
@@ -74,11 +75,11 @@ class _Measured(Callback, ABC):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say so if the run ends no better than it began."""
         for name, value in self.last.items():
-            if name in self.start and value <= self.start[name] and trainer.is_global_zero:
+            if name in self.start and value <= self.start[name] < 1 and trainer.is_global_zero:
                 warnings.warn(
-                    f"{name.replace('_', ' ')}: {value:.1%} after the training, {self.start[name]:.1%} before it: this "
-                    "run has not made the features better. Train for longer, or with another learning rate or batch "
-                    "size; look at spread and effective_rank for a collapse",
+                    f"{name.replace('_', ' ')} on {self.count} images: {value:.1%} after the training, "
+                    f"{self.start[name]:.1%} before it: this run has not made the features better. Train for longer, "
+                    "or with another learning rate or batch size; look at spread and effective_rank for a collapse",
                     stacklevel=2,
                 )
 
@@ -110,6 +111,7 @@ class OnlineEvaluation(_Measured):
         (x, y), (x_test, y_test) = features(embed, self.images, device), features(embed, self.test, device)
         if y is None or y_test is None:
             raise ValueError("OnlineEvaluation: batches must hold labels, got none: give labelled images")
+        self.count = len(x_test)
         values = {"knn_accuracy": knn_accuracy(x, y, x_test, y_test, k=min(self.k, len(x)))}
         if self.linear:
             values["linear_accuracy"] = linear_accuracy(x, y, x_test, y_test)
@@ -134,6 +136,7 @@ class PairAccuracy(_Measured):
         """Return the accuracy, 0 to 1."""
         x0, _ = features(embed, self.images, device)
         x1, _ = features(embed, (list(views_of(batch))[1:] for batch in self.images), device)
+        self.count = len(x0)
         return {"pair_accuracy": pair_accuracy(x0, x1)}
 
 

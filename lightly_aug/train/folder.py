@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -24,7 +25,7 @@ from lightly_aug.pretrain_options import PretrainOptions, read_options
 from lightly_aug.train.data import Source
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import Optimization
-from lightly_aug.weights import save_backbone
+from lightly_aug.weights import BACKBONE, save_backbone
 
 with extra("train"):
     from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -55,16 +56,22 @@ def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> No
     Nothing that this function reads is written before all processes have read it: `WriteFacts` writes later.
     """
     config = folder / "config.yaml"
-    if config.exists() and not options.overwrite and not options.resume:
+    begun = any((folder / "checkpoints").glob("*.ckpt")) or (folder / BACKBONE).exists()  # else it stopped before
+    if begun and not options.overwrite and not options.resume:
         raise ValueError(
-            f"pretrain: {folder} holds a run: choose another out, go on with resume, or replace it with overwrite"
+            f"pretrain: {folder} holds a run: choose another --out, go on with --resume, or replace it with "
+            "--overwrite (in Python out=, resume=True, overwrite=True)"
         )
     if config.exists() and options.resume:
         before, now = read_options(config), {"data": source.name} | options.plain()
         names = ("data", "method", "backbone", "size", "recipe", "batch_size", "accumulate", "seed")
-        if other := [name for name in names if before.get(name) != now.get(name)]:
-            changes = ", ".join(f"{name} {before.get(name, 'by default')}" for name in other)
-            raise ValueError(f"pretrain: {folder} holds a run with {changes}: resume it with the same options")
+        default = {option.name: option.default for option in fields(PretrainOptions)}
+        old, new = ({name: each.get(name, default.get(name)) for name in names} for each in (before, now))
+        if other := [f"{name} {old[name]}, not {new[name]}" for name in names if old[name] != new[name]]:
+            raise ValueError(f"pretrain: {folder} holds a run with {', '.join(other)}: resume it with the same options")
+        epochs = before.get("epochs", default["epochs"])
+        if options.epochs < epochs and not options.steps:
+            raise ValueError(f"pretrain: {folder} holds a run of {epochs} epochs: resume it with as many, or more")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if is_first_process():

@@ -201,7 +201,8 @@ def _watching(
 ) -> list[Callback]:
     """Return the callbacks that measure; those for labels if there are some, else the one that needs none."""
     decode, every = collate.decode, options.every
-    callbacks: list[Callback] = [Throughput(), Collapse()]
+    measured = max(1, min(50, source.count // options.batch_size or 50))  # at least once an epoch
+    callbacks: list[Callback] = [Throughput(), Collapse(measured)]
     labelled = (
         source if options.evaluate == "auto" else None if options.evaluate == "none" else find_source(options.evaluate)
     )

@@ -215,7 +215,7 @@ class RunBar(ProgressBar):
         self._console = console
         self._bar = None
         if self._enabled and console.is_terminal:
-            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            columns = BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
             self._bar = Progress(*columns, console=console)
             self._task = self._bar.add_task(
                 self.title, total=trainer.estimated_stepping_batches, completed=trainer.global_step
