@@ -109,8 +109,7 @@ class Cost(NamedTuple):
 #: Functions whose time is reported: the name of the row, then the end of the file's path and the function.
 _PARTS: Final = [
     ("random numbers of the step: keep and restore the state", ("torch/random.py", "fork_rng")),
-    ("random numbers of the step: torch.manual_seed", ("torch/random.py", "manual_seed")),
-    ("random numbers of the step: compute the seed", ("train/module.py", "_step_seed")),
+    ("random numbers of the step: seed the generators", ("train/module.py", "_seed_step")),
     ("log the loss", ("core/module.py", "log")),
     ("collect and write what was logged", ("logger_connector.py", "update_train_step_metrics")),
     ("Throughput", ("train/watch.py", "on_train_batch_end:Throughput")),

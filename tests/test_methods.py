@@ -663,7 +663,7 @@ class TestRefusals:
             replace(batch, targets=torch.full((8,), 5)).loss(METHODS["PAWS"].model(tiny()))
 
     def test_sizes_that_the_backbone_does_not_take(self) -> None:
-        with pytest.raises(ValueError, match="AMDIM: size must be that of the views, got 8: feature_width: "):
+        with pytest.raises(ValueError, match="AMDIM: with views of 8 pixels, feature_width: "):
             AMDIM(nn.Sequential(nn.Conv2d(3, 4, 9), nn.AdaptiveAvgPool2d(1)), maps=("0", "0"), size=8)
 
     def test_vit(self) -> None:

@@ -97,7 +97,6 @@ class DINOLoss(nn.Module):
                 self.update()
         return loss
 
-    @torch.no_grad()
     def update(self) -> None:
         """Update the centre to `m c + (1 - m) mean(teacher)`, over all ranks and all batches since the last update."""
         mean = torch.where(self.batches > 0, self.pending / self.batches.clamp(min=1), self.center)
