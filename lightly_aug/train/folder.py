@@ -70,8 +70,11 @@ def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> No
         if other := [f"{name} {old[name]}, not {new[name]}" for name in names if old[name] != new[name]]:
             raise ValueError(f"pretrain: {folder} holds a run with {', '.join(other)}: resume it with the same options")
         epochs = before.get("epochs", default["epochs"])
-        if options.epochs < epochs and not options.steps:
-            raise ValueError(f"pretrain: {folder} holds a run of {epochs} epochs: resume it with as many, or more")
+        if options.epochs != epochs and not options.steps:
+            raise ValueError(
+                f"pretrain: {folder} holds a run of {epochs} epochs, at whose end the learning rate is at its lowest: "
+                f"resume it with as many, not {options.epochs}, or begin a longer run"
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if is_first_process():
