@@ -225,7 +225,7 @@ def test_an_earlier_run_is_neither_replaced_nor_mixed_up(photos: Path, tmp_path:
     with pytest.raises(ValueError, match="holds a run with method simclr, not moco: resume it with the same options"):
         pretrain(photos, out=tmp_path, resume=True, **options | {"method": "moco"})
     pretrain(photos, out=tmp_path, overwrite=True, **options | {"method": "moco", "epochs": 2})
-    with pytest.raises(ValueError, match=r"holds a run of 2 epochs, .* resume it with as many, not 1, or begin a longer run"):
+    with pytest.raises(ValueError, match="resume it with as many, not 1, or begin a longer run"):
         pretrain(photos, out=tmp_path, resume=True, **options | {"method": "moco"})
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()).get("method", "moco") == "moco"
 
