@@ -24,19 +24,12 @@ from lightly_aug.train.run import pretrain
 from lightly_aug.weights import load_backbone
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.*(knn|pair) accuracy on"),  # so short a run may not make features better
     pytest.mark.filterwarnings("ignore:.* wants batches of"),
     pytest.mark.filterwarnings("ignore:.*set_vital"),
 ]
 SMALL: dict[str, Any] = {"size": 16, "batch_size": 16, "workers": 0, "accelerator": "cpu", "seed": 1}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

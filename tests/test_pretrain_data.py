@@ -29,18 +29,13 @@ from lightly_aug.train.data import (
 from lightly_aug.train.run import Pretrained, pretrain
 
 pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}")
-    for text in (".*(knn|pair) accuracy", ".* wants batches of", ".*set_vital")  # so short a run
+    pytest.mark.usefixtures("one_thread"),
+    *(
+        pytest.mark.filterwarnings(f"ignore:{text}")
+        for text in (".*(knn|pair) accuracy", ".* wants batches of", ".*set_vital")  # so short a run
+    ),
 ]
 PHOTOS: list[Any] = [image for image, _ in _images()]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def train(data: Any, out: Path, **options: Any) -> Pretrained:

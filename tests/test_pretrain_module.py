@@ -21,24 +21,19 @@ from lightly_aug.train.optimization import SMALL, Optimization
 from lightly_aug.train.watch import Collapse, effective_rank, spread
 
 pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}")
-    for text in (
-        ".*does not have many workers",
-        ".*The number of training batches",
-        ".*treespec, LeafSpec",
-        ".*set_vital",
-        ".*Checkpoint directory",
-    )
+    pytest.mark.usefixtures("one_thread"),
+    *(
+        pytest.mark.filterwarnings(f"ignore:{text}")
+        for text in (
+            ".*does not have many workers",
+            ".*The number of training batches",
+            ".*treespec, LeafSpec",
+            ".*set_vital",
+            ".*Checkpoint directory",
+        )
+    ),
 ]
 STEPS = len(_images()) // BATCH  # of an epoch
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def loader(name: str, **options: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,19 +27,14 @@ from lightly_aug.weights import still_view
 
 mpl.use("agg")
 pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}")
-    for text in (".*does not have many workers", ".*The number of training", ".*treespec", ".*set_vital")
+    pytest.mark.usefixtures("one_thread"),
+    *(
+        pytest.mark.filterwarnings(f"ignore:{text}")
+        for text in (".*does not have many workers", ".*The number of training", ".*treespec", ".*set_vital")
+    ),
 ]
 PAIRS = _images()  # 32 images, of two photographs in turn
 BATCH = 8
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def still(pairs: Any, batch: int = 8) -> Any:

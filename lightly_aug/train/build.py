@@ -48,10 +48,14 @@ def build_views(source: Source, options: PretrainOptions) -> BaseCollateFunction
             )
         return source.data.collate_fn
     decode = 2 * options.size if options.decode is None else options.decode or None
-    late = options.accelerator != "cpu" and torch.accelerator.is_available()
+    render = "late" if _uses_accelerator(options) else "worker"
     return METHODS[options.method].views(
-        options.size, seed=options.seed, render="late" if late else "worker", decode=decode, image=options.image
+        options.size, seed=options.seed, render=render, decode=decode, image=options.image
     )
+
+
+def _uses_accelerator(options: PretrainOptions) -> bool:
+    return options.accelerator != "cpu" and torch.accelerator.is_available()
 
 
 def find_normalize(collate: BaseCollateFunction) -> Normalize | None:
@@ -78,13 +82,10 @@ def count_batch(source: Source, options: PretrainOptions) -> int:
 def count_devices(options: PretrainOptions) -> int:
     """Return the number of devices of a machine: those asked for, torchrun's, or all."""
     if str(options.devices).isdigit():
-        return max(1, int(options.devices))
-    if options.devices != "auto":
-        raise ValueError(f"pretrain: devices must be a number or auto, got {options.devices!r}")
+        return int(options.devices)
     if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun
         return int(os.environ["LOCAL_WORLD_SIZE"])
-    late = options.accelerator != "cpu" and torch.accelerator.is_available()
-    return max(1, torch.accelerator.device_count()) if late else 1
+    return max(1, torch.accelerator.device_count()) if _uses_accelerator(options) else 1
 
 
 def build_network(options: PretrainOptions) -> tuple[nn.Module, dict[str, Any]]:

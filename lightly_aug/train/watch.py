@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightly_aug.batch import views_of
+from lightly_aug.evaluate import features
 from lightly_aug.optional import extra
 from lightly_aug.train.module import PretrainModule
 
@@ -153,7 +154,8 @@ class Collapse(Callback):
         views = views_of(batch)
         if len(views[0]) < 2:
             return
-        x = _embed(pl_module, views[0][: self.images])
+        with trainer.precision_plugin.forward_context():
+            x, _ = features(pl_module.model.embed, [[views[0][: self.images]]], pl_module.device)
         values = {"spread": spread(x), "effective_rank": effective_rank(x)}
         pl_module.log_dict(values)
         if self._told or not (values["spread"] < self.least_spread or values["effective_rank"] < self.least_rank):
@@ -165,19 +167,6 @@ class Collapse(Callback):
             f"{min(x.shape)}. Lower the learning rate, warm up for longer, or take a larger batch",
             stacklevel=2,
         )
-
-
-@torch.no_grad()
-def _embed(module: PretrainModule, images: Tensor) -> Tensor:
-    """Embed images in eval mode, and restore the mode of every submodule: `(n, c, h, w) -> (n, d)`."""
-    modes = {part: part.training for part in module.model.modules()}
-    try:
-        module.model.eval()
-        with module.trainer.precision_plugin.forward_context():
-            return module.model.embed(images)
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 class RunBar(ProgressBar):
