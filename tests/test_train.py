@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from helpers.methods import METHODS, tiny
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -104,3 +105,10 @@ def test_model_gets_labels_and_index(make: Any) -> None:
 )
 def test_other_members_are_no_labels(samples: Any) -> None:
     assert record_arguments(samples) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["SimCLR v1", "DINO"])  # of two views, and of several
+def test_views_that_were_left_on_another_device_are_refused(name: str) -> None:
+    model = METHODS[name].model(tiny()).to("meta")
+    with pytest.raises(ValueError, match=r"views must be on meta, as the model, got cpu: render them there"):
+        model([torch.rand(4, 3, 16, 16)] * 2)
