@@ -65,7 +65,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 QUICK = ["--backbone", "resnet10", "--size", 32, "--epochs", 1, "--workers", 0, "--accelerator", "cpu"]
 
 
-def run_process(*arguments: object, module: str = "lightly_aug.cli") -> "subprocess.CompletedProcess[str]":
+def run_process(*arguments: object, module: str = "lightly_aug") -> "subprocess.CompletedProcess[str]":
     words = [sys.executable, "-W", "error", "-m", module, *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
@@ -412,7 +412,7 @@ def test_neighbours_draws_images_beside_the_most_similar(
         drawn.update(settings, images=images, features=features)
         return neighbours(images, features, **settings)
 
-    monkeypatch.setattr("lightly_aug.after_training.draw_neighbours", draw)
+    monkeypatch.setattr("lightly_aug.cli.neighbours.draw_neighbours", draw)
     out = tmp_path / "new" / "neighbours.png"
     words = ["--rows", 2, "--count", 1, "--workers", 0, "--device", "cpu", "--out", out]
     done = command("neighbours", trained, photos, *words)
@@ -623,14 +623,14 @@ def test_a_warning_is_one_line_without_its_place_in_the_code(command: Command, m
             warnings.warn("old", DeprecationWarning, stacklevel=1)
         raise SystemExit(0)
 
-    monkeypatch.setattr("lightly_aug.commands.app", app)
+    monkeypatch.setattr("lightly_aug.cli.app.app", app)
     assert command("views") == (0, "", "Warning: the batch is small\n")
     assert passed_on == [DeprecationWarning]
     assert warnings.showwarning is before
 
 
 def test_without_typer_the_command_says_how_to_get_it(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "lightly_aug.commands", raising=False)
+    monkeypatch.delitem(sys.modules, "lightly_aug.cli.app", raising=False)
     monkeypatch.setitem(sys.modules, "typer", None)
     assert command("--version") == (2, "", "Error: typer is not installed: pip install 'lightly-aug[demo]'\n")
 

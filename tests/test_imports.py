@@ -65,7 +65,7 @@ ALLOWED = {
     "models._vit": "optional",
     "models": "checks distributed memory_bank loss models.base models.backbones models.heads models.momentum",
     "models.__init__": "models",
-    "weights": "__init__ atomic checks optional operations view options collate models",
+    "weights": "__init__ atomic checks optional operations view options collate models weights",
     "evaluate": "atomic checks optional batch evaluate",
     "methods": "operations options collate recipes models",
     "plot": "optional images operations view collate",
@@ -74,13 +74,17 @@ ALLOWED = {
         "__init__ atomic checks distributed optional status images indexed photographs support samples operations "
         "batch collate recipes models weights evaluate methods plot pretrain_options train"
     ),
-    "arguments": "optional images",
-    "train_command": "distributed optional methods weights pretrain_options train arguments",
     "bench": "status photographs operations invariances view engines.__init__ collate bench",
     "demo": "optional indexed photographs operations collate weights train evaluate methods plot",
-    "after_training": "optional status photographs weights evaluate plot arguments",
-    "commands": ("__init__ checks optional status methods plot bench demo arguments train_command after_training"),
-    "cli": "commands",
+    "cli.arguments": "optional images",
+    "cli.backbone": "optional status weights evaluate cli.arguments",
+    "cli.views": "__init__ checks optional status methods plot cli.arguments",
+    "cli.train": "distributed optional methods weights pretrain_options train cli.arguments",
+    "cli.embed": "optional photographs evaluate cli.arguments cli.backbone",
+    "cli.neighbours": "optional status photographs plot cli.arguments cli.backbone",
+    "cli.demo": "optional demo cli.arguments",
+    "cli.bench": "checks optional bench cli.arguments",
+    "cli": "__init__ optional cli",
     "__main__": "cli",
 }
 

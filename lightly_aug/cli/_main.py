@@ -1,4 +1,4 @@
-"""The command `lightly-aug`; the commands themselves, which need typer, are in `commands.py`."""
+"""The command `lightly-aug`, with its errors and warnings in one line each."""
 
 import sys
 import warnings
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     warnings.showwarning = show
     try:
-        from lightly_aug.commands import app
+        from lightly_aug.cli.app import app
 
         app(arguments, prog_name="lightly-aug")
     except (ModuleNotFoundError, OSError, ValueError) as error:
@@ -34,7 +34,3 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     finally:
         warnings.showwarning = before
-
-
-if __name__ == "__main__":
-    main()

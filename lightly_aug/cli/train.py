@@ -5,7 +5,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from lightly_aug.arguments import complete
+from lightly_aug.cli.arguments import complete
 from lightly_aug.methods import METHODS
 from lightly_aug.optional import extra
 from lightly_aug.pretrain_options import PYTHON_ONLY, PretrainOptions, read_options

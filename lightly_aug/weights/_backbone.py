@@ -3,30 +3,27 @@
 import json
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Unpack
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from lightly_aug import __version__
 from lightly_aug.atomic import replace_file
 from lightly_aug.checks import check_integer
 from lightly_aug.collate import MultiViewCollateFunction
-from lightly_aug.models import amdim_encoder, feature_width, resnet
+from lightly_aug.models import feature_width
 from lightly_aug.operations import CenterCrop, Normalize, Resize
 from lightly_aug.optional import extra
 from lightly_aug.options import Options
 from lightly_aug.view import View
+from lightly_aug.weights._build import build_backbone
 
 __all__ = [
     "BACKBONE",
     "SavedBackbone",
-    "backbone_names",
-    "build_backbone",
     "load_backbone",
     "read_metadata",
     "save_backbone",
@@ -92,7 +89,7 @@ def save_backbone(
     Example:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
-        >>> network = resnet("resnet10", stem="cifar")
+        >>> network = build_backbone("resnet10", stem="cifar")
         >>> settings = {"arch": "resnet10", "arguments": {"stem": "cifar"}, "size": 32, "normalize": Normalize()}
         >>> save_backbone(network, f"{folder}/backbone.safetensors", **settings)
         >>> load_backbone(folder).collate([torch.rand(3, 40, 50)])[0].shape
@@ -212,52 +209,6 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     if isinstance(settings["background"], list):
         settings["background"] = tuple(settings["background"])
     return dict(settings)
-
-
-def build_backbone(arch: str, **arguments: Any) -> nn.Module:
-    """Build a backbone by its name, which outputs pooled features `(n, d)` or `(n, d, 1, 1)`.
-
-    Args:
-        arch: `"resnet10"` or a ResNet of torchvision, which `lightly_aug.models.resnet` builds; `"amdim_encoder"`; or
-            any model of timm. Names of torchvision go before those of timm, which has ResNets of the same names: their
-            weights have the same names and shapes, too.
-        **arguments: Arguments of `resnet`, of `amdim_encoder`, or of `timm.create_model`, which gets `num_classes=0`
-            and, for vision transformers, `dynamic_img_size=True` as in `lightly_aug.models.vit`.
-
-    Raises:
-        ValueError: There is no such network.
-        ModuleNotFoundError: The package timm is not installed.
-
-    Example:
-        >>> build_backbone("resnet10", stem="cifar")(torch.rand(2, 3, 32, 32)).shape
-        torch.Size([2, 512])
-    """
-    known = backbone_names()
-    if arch == "amdim_encoder":
-        return amdim_encoder(**arguments)
-    network: nn.Module
-    if arch in known:
-        network = resnet(arch, **arguments)
-        return network
-    with extra("train"):
-        import timm
-    if not timm.is_model(arch):
-        near = get_close_matches(arch.lower(), [*known, *timm.list_models()], n=1)
-        raise ValueError(
-            "build_backbone: arch must be amdim_encoder, resnet10, a ResNet of torchvision or a model of timm, "
-            f"got {arch!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-        )
-    any_size = arch.split(".", maxsplit=1)[0] in timm.list_models(module="vision_transformer")
-    network = timm.create_model(
-        arch, **{"num_classes": 0} | ({"dynamic_img_size": True} if any_size else {}) | arguments
-    )
-    return network
-
-
-def backbone_names() -> list[str]:
-    """Return the names that `build_backbone` takes, without those of timm."""
-    resnets = torchvision.models.list_models(torchvision.models, include=["resnet*", "resnext*", "wide_resnet*"])
-    return ["amdim_encoder", "resnet10", *resnets]
 
 
 def still_view(size: int, normalize: Normalize | None) -> View:

@@ -1,0 +1,27 @@
+"""The command `lightly-aug demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from lightly_aug.cli.arguments import Decode, OutFolder, Seed, Size, find_decode
+from lightly_aug.demo import run as run_demo
+from lightly_aug.optional import extra
+
+with extra("demo"):
+    import typer
+
+__all__ = ["demo"]
+
+
+def demo(
+    data: Annotated[Path | None, typer.Option(help="Folder of images; by default scikit-image's photographs.")] = None,
+    size: Size = 48,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the images; by default about three minutes on two cores.")
+    ] = None,
+    decode: Decode = None,
+    seed: Seed = 0,
+    out: OutFolder = Path("runs/demo"),
+) -> None:
+    """Train MoCo for some minutes and show the result: accuracy, a grid of views, the embedding."""
+    run_demo(data, out, size=size, epochs=epochs, seed=seed, decode=find_decode(decode, size))

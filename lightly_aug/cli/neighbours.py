@@ -1,0 +1,48 @@
+"""The command `lightly-aug neighbours`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from lightly_aug.cli.arguments import BatchSize, Decode, Device, Folder, Workers, find_images, prepare_out
+from lightly_aug.cli.backbone import Run, embed_files, load_run, name_run
+from lightly_aug.optional import extra
+from lightly_aug.photographs import class_names
+from lightly_aug.plot import neighbours as draw_neighbours
+from lightly_aug.status import show_wait
+
+with extra("demo"):
+    import typer
+
+__all__ = ["neighbours"]
+
+
+def neighbours(
+    run: Run,
+    folder: Folder,
+    rows: Annotated[int, typer.Option(min=1, help="Number of images to find neighbours of.")] = 6,
+    count: Annotated[int, typer.Option(min=1, help="Number of neighbours of each.")] = 6,
+    batch_size: BatchSize = 64,
+    workers: Workers = 2,
+    device: Device = "",
+    decode: Decode = None,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("neighbours.png"),
+) -> None:
+    """Draw images of a folder and those that the backbone finds most similar to them, among all images of the folder.
+
+    Class folders are labels: neighbours of the same class have green frames, others red ones.
+    """
+    prepare_out("neighbours", out)
+    saved = load_run(run, decode, device)
+    files = find_images(folder)
+    if len(files) < 2:
+        raise ValueError(f"lightly-aug neighbours: {folder} must hold at least 2 images, got {len(files)}")
+    x = embed_files(saved, files, batch_size, workers, device)
+    labels = class_names(folder, files)
+    title = f"{name_run(saved)}: images of {folder.resolve().name} and their nearest neighbours"
+    title += ", green if of the same class" if labels else ""
+    with show_wait("drawing"):
+        figure = draw_neighbours(
+            files, x, names=labels, captions=[file.name for file in files], queries=rows, count=count, title=title
+        )
+        figure.savefig(out, dpi=110)
+    print(f"{out}: {min(rows, len(files))} of {len(files)} images and their nearest neighbours")
