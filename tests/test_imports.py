@@ -68,7 +68,7 @@ ALLOWED = {
     "weights": "__init__ atomic checks optional operations view options collate models weights",
     "evaluate": "atomic checks optional batch evaluate",
     "methods": "operations options collate recipes models",
-    "plot": "optional images operations view collate",
+    "plot": "optional images operations view collate plot",
     "pretrain_options": "checks optional methods",
     "train": (
         "__init__ atomic checks distributed optional status images indexed photographs support samples operations "

@@ -1,0 +1,190 @@
+"""A grid of images and their views."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightly_aug.collate import BaseCollateFunction, MultiViewCollateFunction
+from lightly_aug.images import to_array
+from lightly_aug.operations import Floats, Normalize, Operation
+from lightly_aug.plot._page import HAIRLINE, Size, choose_colours, draw_block, lay_out, measure_block, write_below
+from lightly_aug.view import Shared, View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["view_grid"]
+
+
+def view_grid(
+    collate: BaseCollateFunction,
+    images: Sequence[Any],
+    *,
+    draws: int = 1,
+    captions: bool = True,
+    title: str = "",
+    heads: Sequence[str] = (),
+) -> Figure:
+    """Draw images and their views, with the drawn numbers as captions.
+
+    The outline of a view's region on the image has the colour of the view's frame; dashes of several colours outline
+    a region that several views share. Kornia's geometric modules draw only when they run, so their views have no
+    outline. Views have their true relative sizes. If there are eight views or more, five or more successive views of
+    one size are drawn in one cell, row by row and without captions.
+
+    The views are those that a new collate function with the same seed makes of its first batch, not normalised.
+
+    Args:
+        collate: Makes the views. It is not called, so it makes the same batches afterwards.
+        images: Images, one for each row, of any kind that `lightly_aug.images.to_array` takes.
+        draws: Number of batches to draw, side by side.
+        captions: Whether to write the drawn numbers under each view.
+        title: Title of the figure.
+        heads: Names of the views, written above them; by default "view 0", "view 1" and so on.
+
+    Returns:
+        A figure with an image and its views in each row.
+    """
+    shown = MultiViewCollateFunction(
+        [_before_normalizing(view) for view in collate.views],
+        seed=collate.seed,
+        render="late",
+        engine=collate.engine,
+        mode=collate.mode,
+        decode=collate.decode,
+        background=collate.background,
+    )
+    batches = [shown(list(images)) for _ in range(draws)]
+    originals = [to_array(image, collate.mode, collate.decode, collate.background) for image in images]
+    sizes = [(view.shape[3], view.shape[2]) for view in batches[0].to("cpu")]
+    cells = _group_views(sizes)
+    side, widths = _measure_columns(originals, sizes, cells)
+    tables = [batch.table.double().numpy() for batch in batches]
+    texts = [_caption_cells(shown.views, table, originals, cells, widths) for table in tables]
+    lines = max(text.count("\n") + 1 for rows in texts for row in rows for text in row) if captions else 0
+    columns = ["image"] + [_name_cell(cell, heads) for cell in cells]
+    figure, axes = lay_out(len(images), widths, side, lines, sections=draws, heads=columns, title=title)
+    colours = choose_colours(len(sizes))
+    for draw, (batch, table) in enumerate(zip(batches, tables, strict=True)):
+        views = [view.float().permute(0, 2, 3, 1).numpy() for view in batch.to("cpu")]
+        shapes = batch.images.shapes.numpy()
+        regions = [_find_regions(*each, shapes) for each in zip(shown.views, table, sizes, strict=True)]
+        frames = [HAIRLINE if region is None else c for region, c in zip(regions, colours, strict=True)]
+        for row, original in enumerate(originals):
+            first, *others = axes[row][draw * len(widths) :][: len(widths)]
+            draw_block(first, [original], [HAIRLINE], margin=0.02)
+            outlined = {i: region[row] for i, region in enumerate(regions) if region is not None}
+            _draw_outlines(first, list(outlined.values()), [colours[i] for i in outlined])
+            for place, cell in zip(others, cells, strict=True):
+                draw_block(place, [views[i][row] for i in cell], [frames[i] for i in cell])
+            for place, text in zip((first, *others), texts[draw][row], strict=True):
+                write_below(place, text if captions else "")
+    return figure
+
+
+def _before_normalizing(view: View) -> View:
+    items: list[Operation | Shared] = []
+    for item in view.items:
+        if isinstance(item, Shared):
+            rest = [operation for operation in item.operations if not isinstance(operation, Normalize)]
+            items += [Shared(item.name, *rest)] if rest else []
+        elif not isinstance(item, Normalize):
+            items.append(item)
+    return View(*items, dtype=view.dtype)
+
+
+def _group_views(sizes: Sequence[Size]) -> list[list[int]]:
+    """Return the views of each cell: one, or, if there are many views, a run of them with one size."""
+    runs = [list(run) for _, run in groupby(range(len(sizes)), key=lambda i: sizes[i])]
+    many = len(sizes) >= 8
+    return [cell for run in runs for cell in ([run] if many and len(run) > 4 else [[i] for i in run])]
+
+
+def _name_cell(cell: Sequence[int], heads: Sequence[str]) -> str:
+    first, last = cell[0], cell[-1]
+    if first == last:
+        return heads[first] if heads else f"view {first}"
+    return f"{heads[first]} … {heads[last]}" if heads else f"views {first}–{last}"
+
+
+def _measure_columns(
+    originals: Sequence[NDArray[Any]], sizes: Sequence[Size], cells: Sequence[Sequence[int]]
+) -> tuple[float, list[float]]:
+    """Return the height of the rows and the widths of the columns; all views have one scale."""
+    blocks = [measure_block(sizes[cell[0]], len(cell)) for cell in cells]
+    tallest = max(height for _, height in blocks)
+    side = 2.0 if tallest == max(height for _, height in sizes) else 2.6  # blocks are full of small views
+    shapes = [image.shape for image in originals]
+    widest = max(min(side * width / height, 1.5 * side) for height, width, _ in shapes)
+    return side, [widest] + [side * width / tallest for width, _ in blocks]
+
+
+def _find_regions(view: View, drawn: Floats, size: Size, shapes: NDArray[np.int64]) -> Floats | None:
+    """Return the corners `(n, 4, 2)` of the regions that a view shows of n images; None for a view without a matrix.
+
+    Mirrored and turned regions have their corners in the same order: by the angle about the centre.
+
+    Args:
+        view: The view.
+        drawn: Its draws, `(n, columns)`.
+        size: Its width and height.
+        shapes: Channels, heights and widths of the images, `(n, 3)`.
+    """
+    try:
+        matrices = view.matrix(drawn, shapes[:, 1], shapes[:, 2])
+    except ValueError:  # a geometric module of Kornia draws only when it runs
+        return None
+    corners = np.array([[0, 0, 1], [size[0], 0, 1], [*size, 1], [0, size[1], 1]]) - [0.5, 0.5, 0]
+    corners = corners @ np.linalg.inv(matrices).swapaxes(1, 2)
+    corners = corners[..., :2] / corners[..., 2:]
+    x, y = np.moveaxis(corners - corners.mean(1, keepdims=True), 2, 0)
+    return np.take_along_axis(corners, np.arctan2(y, x).argsort(1)[..., None], 1)
+
+
+def _draw_outlines(axes: Axes, regions: Sequence[Floats], colours: Sequence[str]) -> None:
+    """Outline regions by their corners `(4, 2)`; equal regions share one outline, in dashes of their colours."""
+    from matplotlib.patches import Polygon
+    from matplotlib.patheffects import withStroke
+
+    few = len(regions) <= 10
+    for i, region in enumerate(regions):
+        equal = [j for j, other in enumerate(regions) if np.allclose(other, region, atol=0.5)]
+        outline = Polygon(region, fill=False, edgecolor=colours[i], linewidth=1.5 if few else 0.8, zorder=3)
+        if len(equal) > 1:
+            outline.set_linestyle((8 * equal.index(i), (8, 8 * (len(equal) - 1))))
+        if few:
+            outline.set_path_effects([withStroke(linewidth=3.5, foreground="white", alpha=0.8)])
+        axes.add_patch(outline)
+
+
+def _caption_cells(
+    views: Sequence[View],
+    table: Floats,
+    originals: Sequence[NDArray[Any]],
+    cells: Sequence[Sequence[int]],
+    widths: Sequence[float],
+) -> list[list[str]]:
+    """Return the text under each cell of each row, for cells of these widths."""
+    words = [view.captions(drawn) for view, drawn in zip(views, table, strict=True)]
+    rows = []
+    for row, original in enumerate(originals):
+        texts = [[f"{original.shape[1]} × {original.shape[0]}"]]
+        texts += [words[cell[0]][row] if len(cell) == 1 else [] for cell in cells]
+        rows.append([_wrap(text, width) for text, width in zip(texts, widths, strict=True)])
+    return rows
+
+
+def _wrap(words: Sequence[str], width: float) -> str:
+    """Join words by commas, in lines of this width; a word and its number stay in one line."""
+    text = re.sub(r"(?<=\s)-(?=\d)", "−", ", ".join(words))
+    fixed = re.sub(r"(?<!,) ", "\xa0", text)
+    lines = textwrap.wrap(fixed, max(1, int(18 * width)), break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\xa0", " ")
