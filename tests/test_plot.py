@@ -39,7 +39,7 @@ from lightly_aug import (
     View,
 )
 from lightly_aug.photographs import photographs
-from lightly_aug.plot import embedding, neighbours, view_grid
+from lightly_aug.plot import confusion, embedding, label_curve, neighbours, view_grid
 
 
 def titles(figure: Figure) -> list[str]:
@@ -469,3 +469,48 @@ def test_an_embedding_keeps_groups_apart() -> None:
     for label, group in enumerate(places):
         nearest = np.linalg.norm(group[:, None] - middles, axis=2).argmin(1)
         assert (nearest == label).all()
+
+
+def test_a_confusion_matrix_shows_counts_and_shares_of_rows() -> None:
+    counts = torch.tensor([[6, 2, 0], [1, 0, 3], [0, 0, 0]])  # no image of the last class
+    axes, scale = confusion(counts, ["cat", "dog", "owl"], title="kNN").axes
+    shares = np.asarray(axes.images[0].get_array())
+    np.testing.assert_allclose(shares, np.array([[0.75, 0.25, 0], [0.25, 0, 0.75], [0, 0, 0]]))
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "6", (1, 0): "2", (0, 1): "1", (2, 1): "3"}, "by (predicted, true); zeros are left out"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "owl"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert scale.get_ylabel() == "share of the true class"
+
+
+def test_a_confusion_matrix_of_many_classes_has_names_that_fit() -> None:
+    axes = confusion(torch.eye(120).long(), [f"class {i}" for i in range(120)]).axes[0]
+    assert not axes.texts
+    assert [label.get_text() for label in axes.get_xticklabels()][:3] == ["class 0", "class 2", "class 4"]
+
+
+def test_a_confusion_matrix_of_other_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"confusion: counts must be \(c, c\) for c = 3 classes, got \(2, 2\)"):
+        confusion(torch.eye(2), ["cat", "dog", "owl"])
+
+
+def test_a_label_curve_shows_means_between_the_lowest_and_the_highest_draw() -> None:
+    values = np.array([[0.2, 0.4, 0.3], [0.8, 0.6, 0.7]])
+    axes = label_curve([1, 10], {"kNN": values, "linear": values + 0.1}, chance=0.1, title="few labels").axes[0]
+    knn, linear, chance = axes.lines
+    np.testing.assert_allclose(np.asarray(knn.get_xydata()), [[1, 0.3], [10, 0.7]])
+    np.testing.assert_allclose(np.asarray(linear.get_ydata()), [0.4, 0.8])
+    assert np.ravel(chance.get_ydata()).tolist() == [0.1, 0.1]
+    band = np.asarray(axes.collections[0].get_paths()[0].vertices)
+    for corner in ([1, 0.2], [1, 0.4], [10, 0.6], [10, 0.8]):
+        assert np.isclose(band, corner).all(1).any(), corner
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "10"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["kNN", "linear"]
+
+
+def test_a_label_curve_of_other_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"label_curve: kNN must be \(2, draws\), got \(3, 4\)"):
+        label_curve([1, 10], {"kNN": np.zeros((3, 4))})

@@ -1,10 +1,12 @@
-"""Pictures of views, of nearest neighbours, and of embeddings.
+"""Pictures of views, of features, and of what was measured on them.
 
 Figures are returned, not shown.
 """
 
+from lightly_aug.plot._confusion import confusion
 from lightly_aug.plot._embedding import embedding
+from lightly_aug.plot._label_curve import label_curve
 from lightly_aug.plot._neighbours import neighbours
 from lightly_aug.plot._views import view_grid
 
-__all__ = ["embedding", "neighbours", "view_grid"]
+__all__ = ["confusion", "embedding", "label_curve", "neighbours", "view_grid"]
