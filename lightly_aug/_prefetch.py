@@ -86,15 +86,15 @@ class _Prefetched:
             return None
         except Exception as error:
             return _raiser(error)
-        stream.wait_stream(torch.cuda.current_stream(self.device))  # which may still write the inputs
+        # The inputs may still be written. Also, the memory of earlier batches comes back to this stream when they are
+        # dropped, and everything that used them is queued by then: so waiting here replaces `record_stream`, after which
+        # a forked worker that collects such a batch as garbage is aborted.
+        stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
             batch = self._move(batch)
 
         def hand_over() -> Any:
-            consumer = torch.cuda.current_stream(self.device)
-            consumer.wait_stream(stream)
-            for tensor in _cuda_tensors(batch):
-                tensor.record_stream(consumer)  # keeps its memory until the consumer is done
+            torch.cuda.current_stream(self.device).wait_stream(stream)
             return batch
 
         return hand_over
@@ -123,16 +123,3 @@ def _raiser(error: Exception) -> Callable[[], Any]:
         raise error
 
     return hand_over
-
-
-def _cuda_tensors(batch: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-
-    def note(member: Any) -> Any:
-        if isinstance(member, Tensor):
-            found.append(member)
-            return member
-        return map_members(note, member)
-
-    note(batch)
-    return [tensor for tensor in found if tensor.is_cuda]

@@ -1,5 +1,6 @@
 """`prefetch` yields the batches of the loader, rendered ahead of time."""
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -136,3 +137,18 @@ def test_one_stream_serves_all_epochs() -> None:
         for _ in ahead:
             pass
     assert ahead._stream is before
+
+
+def collect_garbage(worker: int) -> None:
+    gc.collect()
+
+
+@pytest.mark.gpu
+@cuda
+def test_forked_workers_collect_views_of_before_without_an_abort() -> None:
+    for views, _ in prefetch(loader(4, pin_memory=True), "cuda"):
+        circle: list[Any] = [views]
+        circle.append(circle)
+        del circle, views
+    images = DataLoader(range(4), 1, num_workers=2, worker_init_fn=collect_garbage, multiprocessing_context="fork")
+    assert len(list(images)) == 4
