@@ -87,8 +87,8 @@ class _Prefetched:
         except Exception as error:
             return _raiser(error)
         # The inputs may still be written. Also, the memory of earlier batches comes back to this stream when they are
-        # dropped, and everything that used them is queued by then: so waiting here replaces `record_stream`, after which
-        # a forked worker that collects such a batch as garbage is aborted.
+        # dropped, and all that used them is queued by then: so waiting here replaces `record_stream`, after which a forked
+        # worker that collects such a batch as garbage is aborted.
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):
             batch = self._move(batch)

@@ -150,5 +150,8 @@ def test_forked_workers_collect_views_of_before_without_an_abort() -> None:
         circle: list[Any] = [views]
         circle.append(circle)
         del circle, views
-    images = DataLoader(range(4), 1, num_workers=2, worker_init_fn=collect_garbage, multiprocessing_context="fork")
+    numbers: Any = range(4)
+    images: DataLoader[Any] = DataLoader(
+        numbers, 1, num_workers=2, worker_init_fn=collect_garbage, multiprocessing_context="fork"
+    )
     assert len(list(images)) == 4
