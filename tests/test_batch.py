@@ -160,9 +160,12 @@ def test_cuda_is_to_cuda(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_renders_on_the_gpu() -> None:
-    for views in (collated().cuda(), collated().cuda(0), collated(render="worker").cuda(non_blocking=False)):
+    on_gpu, on_cpu = collated().to("cuda"), collated(render="worker")
+    for views, same in (
+        (collated().cuda(), on_gpu), (collated().cuda(0), on_gpu), (on_cpu.cuda(non_blocking=False), on_cpu),
+    ):  # fmt: skip
         assert [view.device.type for view in views] == ["cuda"] * 2
-        assert all(torch.equal(one, other) for one, other in zip(views, collated().to("cuda"), strict=True))
+        assert all(torch.equal(one.cpu(), other.cpu()) for one, other in zip(views, same, strict=True))
 
 
 @pytest.mark.parametrize("render", ["late", "worker"])

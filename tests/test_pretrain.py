@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightly_aug import Indexed, SimCLRCollateFunction
 from lightly_aug.train.run import pretrain
-from lightly_aug.weights import load_backbone
+from lightly_aug.weights import Backbone
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -72,10 +72,18 @@ def test_a_folder_becomes_a_run(photos: Path, tmp_path: Path, capsys: pytest.Cap
     facts = json.loads((out / "run.json").read_text())
     assert "RandomResizedCrop" in facts["views"]
     assert facts["versions"]["torch"] == torch.__version__
-    network, collate, metadata = load_backbone(out, network=tiny())
-    assert metadata["notes"] == {"method": "simclr", "epochs": 2, "steps": 4}
+    backbone = Backbone.from_pretrained(out, network=tiny())
+    notes = backbone.metadata["notes"]
+    assert {"method": "simclr", "epochs": 2, "steps": 4, "images": 32, "batch_size": 16}.items() <= notes.items()
+    assert notes["metrics"]["knn_accuracy"] == pytest.approx(result.metrics["knn_accuracy"])
     image = torch.rand(3, 20, 24)
-    assert torch.equal(network(collate([image])[0]).flatten(1), result.model.eval().embed(collate([image])[0]))
+    assert torch.equal(backbone(image), result.model.eval().embed(backbone.collate([image])[0]))
+
+
+def test_a_resnet_that_only_timm_has_is_trained(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    pretrain(photos, method="simclr", backbone="resnet10t.c3_in1k", epochs=1, evaluate="none", out=out, **SMALL)
+    assert Backbone.from_pretrained(out).metadata["backbone"] == {"name": "resnet10t.c3_in1k", "arguments": {}}
 
 
 def test_the_written_options_repeat_the_run(photos: Path, tmp_path: Path) -> None:

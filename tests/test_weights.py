@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers.backbones import scramble
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -26,18 +27,9 @@ from lightly_aug.atomic import replace_file
 from lightly_aug.evaluate import features
 from lightly_aug.models import MoCo, amdim_encoder, resnet, vit
 from lightly_aug.photographs import photographs
-from lightly_aug.weights import build_backbone, load_backbone, read_metadata, save_backbone
+from lightly_aug.weights import Backbone, build_backbone, read_metadata, save_backbone
 
 CIFAR: dict[str, Any] = {"arch": "resnet10", "arguments": {"stem": "cifar"}, "size": 32}
-
-
-def scramble(network: nn.Module) -> nn.Module:
-    """Weights and statistics that no initialisation gives."""
-    generator = torch.Generator().manual_seed(1)
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.1 + 0.01)
-    return network
 
 
 def own() -> nn.Module:
@@ -71,7 +63,7 @@ def test_a_network_with_a_name_comes_back_as_it_was(tmp_path: Path, name: str) -
     network = scramble(make()).train()
     save_backbone(network, tmp_path / "backbone.safetensors", normalize=None, **settings)
     assert network.training
-    loaded = load_backbone(tmp_path)
+    loaded = Backbone.from_pretrained(tmp_path)
     assert not any(module.training for module in loaded.network.modules())
     assert network.state_dict().keys() == loaded.network.state_dict().keys()
     images = torch.rand(2, 3, settings["size"], settings["size"])
@@ -82,14 +74,16 @@ def test_a_network_with_a_name_comes_back_as_it_was(tmp_path: Path, name: str) -
 def test_a_network_of_ones_own_is_passed(tmp_path: Path) -> None:
     file, network, mine = tmp_path / "mine.safetensors", scramble(own()), own()
     save_backbone(network, file, arch=None, size=16, normalize=None)
-    with pytest.raises(ValueError, match=r"a network without a name; .* load_backbone\(file, network=\.\.\.\)"):
-        load_backbone(file)
-    assert load_backbone(file, network=mine).network is mine
+    with pytest.raises(
+        ValueError, match=r"a network without a name; .* Backbone\.from_pretrained\(file, network=\.\.\.\)"
+    ):
+        Backbone.from_pretrained(file)
+    assert Backbone.from_pretrained(file, network=mine).network is mine
     torch.testing.assert_close(mine.state_dict(), network.state_dict(), rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"mine\.safetensors does not fit the Linear: .*Missing key"):
-        load_backbone(file, network=nn.Linear(2, 2))
+        Backbone.from_pretrained(file, network=nn.Linear(2, 2))
     with pytest.raises(ValueError, match="size mismatch"):
-        load_backbone(file, network=nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)))
+        Backbone.from_pretrained(file, network=nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)))
 
 
 def test_tied_weights_and_other_layouts(tmp_path: Path) -> None:
@@ -102,7 +96,7 @@ def test_tied_weights_and_other_layouts(tmp_path: Path) -> None:
 
     network, mine = scramble(Tied()).to(memory_format=torch.channels_last), Tied()
     save_backbone(network, tmp_path / "tied.safetensors", arch=None, size=16, normalize=None)
-    load_backbone(tmp_path / "tied.safetensors", network=mine)
+    Backbone.from_pretrained(tmp_path / "tied.safetensors", network=mine)
     torch.testing.assert_close(mine.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
@@ -121,7 +115,9 @@ def test_states_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
 def test_wrappers_are_left_out(tmp_path: Path, wrap: Callable[[nn.Module], nn.Module]) -> None:
     network = resnet("resnet10", stem="cifar")
     save_backbone(wrap(network), tmp_path / "backbone.safetensors", normalize=None, **CIFAR)
-    torch.testing.assert_close(load_backbone(tmp_path).network.state_dict(), network.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        Backbone.from_pretrained(tmp_path).network.state_dict(), network.state_dict(), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -152,7 +148,7 @@ def test_images_are_those_of_torchvision(tmp_path: Path, normalize: Normalize | 
         steps.append(v2.Normalize(list(normalize.mean), list(std)))  # type: ignore[arg-type]
     expected = v2.Compose(steps)(to_image(photo))[None]
     torch.testing.assert_close(
-        load_backbone(tmp_path).collate([photo])[0], expected.as_subclass(Tensor), rtol=0, atol=1e-3
+        Backbone.from_pretrained(tmp_path).collate([photo])[0], expected.as_subclass(Tensor), rtol=0, atol=1e-3
     )
 
 
@@ -162,7 +158,7 @@ def test_features_of_files_need_no_thought(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.png" for i in range(3)]
     for file, photo in zip(files, photographs(3, 32), strict=True):
         photo.save(file)
-    loaded = load_backbone(tmp_path)
+    loaded = Backbone.from_pretrained(tmp_path)
     loader: DataLoader[Any] = DataLoader(files, 2, collate_fn=loaded.collate)  # type: ignore[arg-type]
     found, _ = features(loaded.network, loader)
     pixels = torch.stack([to_image(photo) for photo in photographs(3, 32)]).as_subclass(Tensor) / 255
@@ -181,12 +177,12 @@ def test_images_are_read_as_for_the_training_unless_the_user_says_otherwise(tmp_
         "background": (255, 0, 0),
     }
     save_backbone(gray, tmp_path / "backbone.safetensors", **settings)
-    collate = load_backbone(tmp_path, network=gray).collate
+    collate = Backbone.from_pretrained(tmp_path, network=gray).collate
     assert (collate.mode, collate.background, collate.decode) == ("L", (255, 0, 0), None)
     clear = Image.fromarray(np.zeros((8, 8, 4), np.uint8))
     expected = (round(255 * 0.299) / 255 - 0.5) / 0.25  # red behind it, as gray
     torch.testing.assert_close(collate([clear])[0], torch.full((1, 1, 8, 8), expected), rtol=0, atol=1e-4)
-    other = load_backbone(tmp_path, network=gray, background="black", decode=16, image="photo").collate
+    other = Backbone.from_pretrained(tmp_path, network=gray, background="black", decode=16, image="photo").collate
     assert (other.background, other.decode, other.image, other.mode) == ("black", 16, "photo", "L")
 
 
@@ -208,7 +204,7 @@ def test_the_settings_are_readable_in_python_and_by_hand(tmp_path: Path) -> None
         "versions": {"lightly_aug": lightly_aug.__version__, "torch": str(torch.__version__)},
     }
     assert read_metadata(tmp_path) == expected
-    assert load_backbone(tmp_path).metadata == expected
+    assert Backbone.from_pretrained(tmp_path).metadata == expected
     blob = (tmp_path / "backbone.safetensors").read_bytes()  # eight bytes of length, and JSON
     metadata = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])["__metadata__"]
     assert metadata["format"] == "pt"
@@ -263,15 +259,15 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"without its metadata.* load it by hand: network\.load_state_dict\("
     ) as caught:
-        load_backbone(foreign)
+        Backbone.from_pretrained(foreign)
     assert f"safetensors.torch.load_file({str(foreign)!r})" in str(caught.value)
     damaged.write_bytes(b"\xff" * 100)
     with pytest.raises(ValueError, match=r"damaged\.safetensors must be a file of safetensors"):
-        load_backbone(damaged)
+        Backbone.from_pretrained(damaged)
     with pytest.raises(FileNotFoundError, match=r"no .*nowhere"):
-        load_backbone(tmp_path / "nowhere")
+        Backbone.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"no .*backbone\.safetensors"):
-        load_backbone(tmp_path)
+        Backbone.from_pretrained(tmp_path)
 
 
 def test_unknown_networks_name_the_nearest() -> None:
@@ -287,7 +283,7 @@ def test_saving_and_loading_leave_the_global_generator_alone(tmp_path: Path) -> 
     before = torch.get_rng_state()
     save_backbone(network, tmp_path / "backbone.safetensors", normalize=None, **settings)
     assert torch.equal(torch.get_rng_state(), before)
-    load_backbone(tmp_path)
+    Backbone.from_pretrained(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -11,7 +11,7 @@ from lightly_aug.cli.arguments import find_decode, find_device
 from lightly_aug.evaluate import features
 from lightly_aug.optional import extra
 from lightly_aug.status import show_steps
-from lightly_aug.weights import SavedBackbone, load_backbone, read_metadata
+from lightly_aug.weights import Backbone, read_metadata
 
 with extra("demo"):
     import typer
@@ -23,7 +23,7 @@ Run = Annotated[
 ]
 
 
-def load_run(run: Path, decode: int | None, device: str) -> SavedBackbone:
+def load_run(run: Path, decode: int | None, device: str) -> Backbone:
     """Load the backbone of a run, with a collate function that renders on the device that embeds.
 
     Args:
@@ -31,13 +31,13 @@ def load_run(run: Path, decode: int | None, device: str) -> SavedBackbone:
         decode: The option `--decode`.
         device: The option `--device`.
     """
-    size = read_metadata(run)["size"]
+    size = read_metadata(run)["size"]  # which takes files only, so that a wrong name asks no hub
     # render="auto" would render late on any machine with an accelerator, even if --device is cpu
     render: Literal["worker", "late"] = "worker" if find_device(device).type == "cpu" else "late"
-    return load_backbone(run, decode=find_decode(decode, size), render=render)
+    return Backbone.from_pretrained(run, decode=find_decode(decode, size), render=render)
 
 
-def embed_files(saved: SavedBackbone, files: list[Path], batch_size: int, workers: int, device: str) -> Tensor:
+def embed_files(saved: Backbone, files: list[Path], batch_size: int, workers: int, device: str) -> Tensor:
     """Embed image files in their order, with a progress bar.
 
     Args:
@@ -69,7 +69,7 @@ def embed_files(saved: SavedBackbone, files: list[Path], batch_size: int, worker
     return x
 
 
-def name_run(saved: SavedBackbone) -> str:
+def name_run(saved: Backbone) -> str:
     """Return the name of a backbone for titles: its network, and the method that trained it."""
     backbone, method = saved.metadata["backbone"], saved.metadata["notes"].get("method")
     name = backbone["name"] if backbone else "backbone"

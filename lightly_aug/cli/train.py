@@ -59,8 +59,8 @@ def train(ctx: typer.Context, data: Path | None, config: Path | None, **options:
     if rank() > 0:
         return  # the first process tells
     print(f"{result.folder}: " + ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.metrics.items())))
-    load = f"lightly_aug.weights.load_backbone({str(result.folder)!r})"
-    print(f"{load} loads the network, and a collate function for its images.")
+    load = f"lightly_aug.weights.Backbone.from_pretrained({str(result.folder)!r})"
+    print(f"{load} loads the network, which then takes images of any size.")
 
 
 _FIXED: Final = [

@@ -19,7 +19,7 @@ from lightly_aug.pretrain_options import PretrainOptions
 from lightly_aug.support import SupportBatchSampler
 from lightly_aug.train.data import Source, check_labels
 from lightly_aug.train.optimization import Optimization, choose_optimization
-from lightly_aug.weights import build_backbone
+from lightly_aug.weights import backbone_names, build_backbone
 
 __all__ = [
     "build_model",
@@ -95,7 +95,7 @@ def build_network(options: PretrainOptions) -> tuple[nn.Module, dict[str, Any]]:
     name, arguments = str(options.backbone), dict[str, Any]()
     if name == "amdim_encoder":
         arguments = {"size": options.size, "width": 64, "dim": 512, "depth": 3}
-    elif "resn" in name:
+    elif name in backbone_names():
         stem = "cifar" if options.size <= 32 else "imagenet"
         arguments = {"stem": stem, "norm": METHODS[options.method].norm}
     network = build_backbone(name, **arguments)

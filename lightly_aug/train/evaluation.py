@@ -134,8 +134,8 @@ class PairAccuracy(_Measured):
 
     def measure(self, embed: Embed, device: torch.device) -> dict[str, float]:
         """Return the accuracy, 0 to 1."""
-        x0, _ = features(embed, self.images, device)
-        x1, _ = features(embed, (list(views_of(batch))[1:] for batch in self.images), device)
+        x0, _ = features(embed, self.images, device, gather=False)
+        x1, _ = features(embed, (list(views_of(batch))[1:] for batch in self.images), device, gather=False)
         self.count = len(x0)
         return {"pair_accuracy": pair_accuracy(x0, x1)}
 

@@ -5,10 +5,12 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -20,6 +22,8 @@ import torch
 
 from lightly_aug import __version__
 from lightly_aug.collate import BaseCollateFunction
+from lightly_aug.methods import METHODS
+from lightly_aug.models.base import SSLModel
 from lightly_aug.optional import extra
 from lightly_aug.pretrain_options import PretrainOptions, read_options
 from lightly_aug.train.data import Source
@@ -37,6 +41,7 @@ __all__ = [
     "WriteFacts",
     "build_csv_logger",
     "is_first_process",
+    "note_run",
     "prepare_folder",
     "quiet",
     "read_metrics",
@@ -117,21 +122,51 @@ def build_csv_logger(folder: Path, checkpoint: Path | None) -> CSVLogger:
     return logger
 
 
-class SaveBackbone(Callback):
-    """Write the backbone after every epoch."""
+def note_run(
+    source: Source, options: PretrainOptions, collate: BaseCollateFunction, model: SSLModel, *, paper: bool
+) -> dict[str, Any]:
+    """Return what a backbone remembers of its run, for its model card: method, images and views, but no paths."""
+    views = Counter(collate.views)
+    return {
+        "method": options.method,
+        "title": METHODS[options.method].title,
+        "papers": re.findall(r"arXiv\s+(\d{4}\.\d{5})", type(model).__doc__ or ""),
+        "images": source.count,
+        "recipe": "paper" if paper else "small",
+        "views": [{"count": count, "operations": [*map(repr, view.items)]} for view, count in views.items()],
+    }
 
-    def __init__(self, file: Path, saving: dict[str, Any]) -> None:
+
+class SaveBackbone(Callback):
+    """Write the backbone after every epoch, with the length of the training and what was measured in that epoch.
+
+    Args:
+        file: File to write.
+        saving: Arguments of `save_backbone`.
+        every: Epochs from one measurement to the next.
+    """
+
+    def __init__(self, file: Path, saving: dict[str, Any], *, every: int) -> None:
         self.file = file
         self.saving = saving
+        self.every = every
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file, in the first process."""
         if not isinstance(pl_module, PretrainModule):
             return
         backbone = pl_module.whole_backbone()
-        if trainer.is_global_zero:
-            notes = self.saving["notes"] | {"epochs": trainer.current_epoch + 1, "steps": trainer.global_step}
-            save_backbone(backbone, self.file, **self.saving | {"notes": notes})
+        if not trainer.is_global_zero:
+            return
+        epoch, optimization, images = trainer.current_epoch + 1, pl_module.optimization, pl_module.batch_size
+        notes = self.saving["notes"] | {"epochs": epoch, "steps": trainer.global_step}
+        if images is not None:
+            epochs = max(trainer.max_epochs or 1, 1)  # -1 for a run of so many steps
+            described = optimization.describe(images, pl_module.total_steps, epochs)
+            notes |= {"batch_size": images, "optimization": described}
+        if epoch % self.every == 0 or epoch == trainer.max_epochs:  # else some are of an earlier epoch
+            notes["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        save_backbone(backbone, self.file, **self.saving | {"notes": notes})
 
 
 class WriteFacts(Callback):

@@ -48,6 +48,7 @@ from lightly_aug.train.folder import (
     WriteFacts,
     build_csv_logger,
     is_first_process,
+    note_run,
     prepare_folder,
     quiet,
     read_metrics,
@@ -107,7 +108,7 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
     For example `pretrain("photos", method="byol", backbone="resnet50", epochs=100, out="runs/byol")`. The folder of the
     run then holds
 
-    - `backbone.safetensors`: the network, which `lightly_aug.weights.load_backbone` loads; written after every epoch;
+    - `backbone.safetensors`: the network, which `lightly_aug.weights.Backbone` loads; written after every epoch;
     - `checkpoints/`: the last states, from which `resume=True` goes on, also in the middle of an epoch;
     - `logs/metrics.csv` and `tensorboard/`: what was measured;
     - `config.yaml`, which repeats the run (`lightly-aug train --config`), and `run.json`: versions, commit, command,
@@ -143,11 +144,12 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
     prepare_folder(folder, source, options)
     checkpoint = find_checkpoint(folder / "checkpoints") if options.resume else None
 
-    saving |= {"size": options.size, "normalize": normalize, "notes": {"method": options.method}}
+    notes = note_run(source, options, collate, model, paper=paper)
+    saving |= {"size": options.size, "normalize": normalize, "notes": notes}
     callbacks = [
         WriteFacts(folder, source, options, collate, optimization),
         *_watching(source, options, collate, normalize, folder),
-        SaveBackbone(folder / BACKBONE, saving),
+        SaveBackbone(folder / BACKBONE, saving, every=options.every),
     ]
     images = batch * options.accumulate
     every = max(1, min(10, source.count // images or 10))  # at least once an epoch

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Unpack
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,42 +13,18 @@ from torch import Tensor, nn
 from lightly_aug import __version__
 from lightly_aug.atomic import replace_file
 from lightly_aug.checks import check_integer
-from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.models import feature_width
 from lightly_aug.operations import CenterCrop, Normalize, Resize
 from lightly_aug.optional import extra
-from lightly_aug.options import Options
 from lightly_aug.view import View
 from lightly_aug.weights._build import build_backbone
 
-__all__ = [
-    "BACKBONE",
-    "SavedBackbone",
-    "load_backbone",
-    "read_metadata",
-    "save_backbone",
-    "still_view",
-]
+__all__ = ["BACKBONE", "find_file", "read_metadata", "save_backbone", "still_view"]
 
 BACKBONE: Final = "backbone.safetensors"
 """Name of the file in the folder of a run."""
 
 _KEY: Final = "lightly_aug"  # of our metadata, which safetensors keeps as strings
-
-
-class SavedBackbone(NamedTuple):
-    """A trained backbone and the images that it expects.
-
-    Attributes:
-        network: The network, in eval mode, on the CPU.
-        collate: Makes its input of images of any size: one view of each, resized, cropped about the centre, and
-            normalised as the training views were.
-        metadata: The settings that `save_backbone` wrote; `read_metadata` lists them.
-    """
-
-    network: nn.Module
-    collate: MultiViewCollateFunction
-    metadata: dict[str, Any]
 
 
 def save_backbone(
@@ -63,7 +39,7 @@ def save_backbone(
     background: str | tuple[int, int, int] | None = "white",
     notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a backbone as safetensors, with everything that `load_backbone` needs to use it as it was trained.
+    """Write a backbone as safetensors, with everything that `Backbone` needs to use it as it was trained.
 
     A reader finds the file of before or the new one, never a part, so this may be called after every epoch. Under
     several processes call it in one of them.
@@ -92,8 +68,8 @@ def save_backbone(
         >>> network = build_backbone("resnet10", stem="cifar")
         >>> settings = {"arch": "resnet10", "arguments": {"stem": "cifar"}, "size": 32, "normalize": Normalize()}
         >>> save_backbone(network, f"{folder}/backbone.safetensors", **settings)
-        >>> load_backbone(folder).collate([torch.rand(3, 40, 50)])[0].shape
-        torch.Size([1, 3, 32, 32])
+        >>> read_metadata(folder)["backbone"]
+        {'name': 'resnet10', 'arguments': {'stem': 'cifar'}}
     """
     with extra("train"):
         from safetensors.torch import save_file
@@ -131,57 +107,11 @@ def save_backbone(
         save_file(tensors, new, metadata={"format": "pt", _KEY: text})
 
 
-def load_backbone(
-    path: str | os.PathLike[str], *, network: nn.Module | None = None, **options: Unpack[Options]
-) -> SavedBackbone:
-    """Load a backbone that `save_backbone` wrote, with a collate function for the images that it expects.
-
-    Args:
-        path: The file, or the folder of a run, which holds `backbone.safetensors`.
-        network: Network to load the weights into; by default it is built. Needed for a network that has no name.
-        **options: Options of the collate function, as in `BaseCollateFunction`. By default, `mode` and `background` are
-            those of the training.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is damaged or was not written by `save_backbone`; or the weights do not fit the network, or
-            it has no name and is not given.
-        ModuleNotFoundError: A package that builds the network is not installed.
-
-    Example:
-        Features of all images of a folder::
-
-            network, collate, metadata = load_backbone("runs/train")
-            files = image_files("photos")
-            x, _ = features(network, DataLoader(files, 64, collate_fn=collate))
-    """
-    file, metadata = _find_file(path), read_metadata(path)
-    with extra("train"):
-        from safetensors.torch import load_file
-    if network is None:
-        if metadata["backbone"] is None:
-            raise ValueError(
-                f"load_backbone: {file} holds a network without a name; build it as it was trained, and pass it: "
-                "load_backbone(file, network=...)"
-            )
-        with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and then replaced
-            network = build_backbone(metadata["backbone"]["name"], **metadata["backbone"]["arguments"])
-    try:
-        network.load_state_dict(load_file(file))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"load_backbone: {file} does not fit the {type(network).__name__}: {reason}") from None
-    normalize = metadata["normalize"] and Normalize(**metadata["normalize"])
-    kept = Options(seed=0, mode=metadata["mode"], background=metadata["background"])
-    collate = MultiViewCollateFunction([still_view(metadata["size"], normalize)], **kept | options)
-    return SavedBackbone(network.eval(), collate, metadata)
-
-
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the settings that `save_backbone` wrote into a file.
 
     Args:
-        path: As in `load_backbone`.
+        path: The file, or the folder of a run, which holds `backbone.safetensors`.
 
     Returns:
         A dict of `backbone` (`name` and `arguments`, or None), `size`, `normalize` (`mean` and `std`, or None), `mode`,
@@ -193,15 +123,15 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     with extra("train"):
         from safetensors import SafetensorError, safe_open
-    file = _find_file(path)
+    file = find_file(path)
     try:
         with safe_open(file, "pt") as opened:
             found = (opened.metadata() or {}).get(_KEY)
     except SafetensorError as error:
-        raise ValueError(f"load_backbone: {file} must be a file of safetensors, got one that fails: {error}") from None
+        raise ValueError(f"read_metadata: {file} must be a file of safetensors, got one that fails: {error}") from None
     if found is None:
         raise ValueError(
-            f"load_backbone: {file} must be a file of save_backbone, got one without its metadata, so its network, "
+            f"read_metadata: {file} must be a file of save_backbone, got one without its metadata, so its network, "
             "size and normalisation are unknown; load it by hand: "
             f"network.load_state_dict(safetensors.torch.load_file({str(file)!r}))"
         )
@@ -209,6 +139,23 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     if isinstance(settings["background"], list):
         settings["background"] = tuple(settings["background"])
     return dict(settings)
+
+
+def find_file(path: str | os.PathLike[str]) -> Path:
+    """Return the file of weights that a path names.
+
+    Args:
+        path: As in `read_metadata`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    file = Path(path) / BACKBONE if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"lightly_aug.weights: path must be a file of save_backbone or the folder of a run, no {file}"
+        )
+    return file
 
 
 def still_view(size: int, normalize: Normalize | None) -> View:
@@ -219,15 +166,6 @@ def still_view(size: int, normalize: Normalize | None) -> View:
         normalize: Normalisation of the views of the training; None for none.
     """
     return View(Resize(size), CenterCrop(size), *([] if normalize is None else [normalize]))
-
-
-def _find_file(path: str | os.PathLike[str]) -> Path:
-    file = Path(path) / BACKBONE if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"load_backbone: path must be a file of save_backbone or the folder of a run, no {file}"
-        )
-    return file
 
 
 def _unwrap(network: nn.Module) -> nn.Module:

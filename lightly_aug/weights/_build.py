@@ -1,5 +1,6 @@
 """Backbones by their names."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from lightly_aug.models import amdim_encoder, resnet
 from lightly_aug.optional import extra
 
-__all__ = ["backbone_names", "build_backbone"]
+__all__ = ["backbone_names", "build_backbone", "complete_arguments"]
 
 
 def build_backbone(arch: str, **arguments: Any) -> nn.Module:
@@ -27,6 +28,7 @@ def build_backbone(arch: str, **arguments: Any) -> nn.Module:
         ModuleNotFoundError: The package timm is not installed.
 
     Example:
+        >>> import torch
         >>> build_backbone("resnet10", stem="cifar")(torch.rand(2, 3, 32, 32)).shape
         torch.Size([2, 512])
     """
@@ -45,11 +47,25 @@ def build_backbone(arch: str, **arguments: Any) -> nn.Module:
             "build_backbone: arch must be amdim_encoder, resnet10, a ResNet of torchvision or a model of timm, "
             f"got {arch!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         )
-    any_size = arch.split(".", maxsplit=1)[0] in timm.list_models(module="vision_transformer")
-    network = timm.create_model(
-        arch, **{"num_classes": 0} | ({"dynamic_img_size": True} if any_size else {}) | arguments
-    )
+    network = timm.create_model(arch, **complete_arguments(arch, arguments))
     return network
+
+
+def complete_arguments(arch: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which `build_backbone` calls `timm.create_model`.
+
+    Args:
+        arch: A model of timm.
+        arguments: Arguments that are given; they go first.
+
+    Example:
+        >>> complete_arguments("vit_tiny_patch16_224", {"img_size": 32})
+        {'num_classes': 0, 'dynamic_img_size': True, 'img_size': 32}
+    """
+    with extra("train"):
+        import timm
+    any_size = arch.split(".", maxsplit=1)[0] in timm.list_models(module="vision_transformer")
+    return {"num_classes": 0} | ({"dynamic_img_size": True} if any_size else {}) | dict(arguments)
 
 
 def backbone_names() -> list[str]:
