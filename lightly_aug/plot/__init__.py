@@ -5,8 +5,9 @@ Figures are returned, not shown.
 
 from lightly_aug.plot._confusion import confusion
 from lightly_aug.plot._embedding import embedding
+from lightly_aug.plot._invariance import invariance_bars, invariance_curves
 from lightly_aug.plot._label_curve import label_curve
 from lightly_aug.plot._neighbours import neighbours
 from lightly_aug.plot._views import view_grid
 
-__all__ = ["confusion", "embedding", "label_curve", "neighbours", "view_grid"]
+__all__ = ["confusion", "embedding", "invariance_bars", "invariance_curves", "label_curve", "neighbours", "view_grid"]
