@@ -87,7 +87,7 @@ class _Prefetched:
         except Exception as error:
             return _raiser(error)
         # The inputs may still be written. Also, the memory of earlier batches comes back to this stream when they are
-        # dropped, and all that used them is queued by then: so waiting here replaces `record_stream`, after which a forked
+        # dropped, and all that used them is queued by then: waiting here replaces `record_stream`, after which a forked
         # worker that collects such a batch as garbage is aborted.
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(stream):

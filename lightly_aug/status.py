@@ -9,7 +9,7 @@ __all__ = ["show_steps", "show_wait"]
 
 
 @contextmanager
-def show_steps(title: str, total: int) -> Iterator[Callable[[], None]]:
+def show_steps(title: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a progress bar, which disappears at the end.
 
     Args:
@@ -17,17 +17,17 @@ def show_steps(title: str, total: int) -> Iterator[Callable[[], None]]:
         total: Number of steps.
 
     Yields:
-        A function to call after each step.
+        A function to call after each step, or with a number of steps after so many.
     """
     console = _find_terminal()
     if console is None:
-        yield lambda: None
+        yield lambda count=1: None
         return
     from rich.progress import Progress
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda count=1: bar.advance(task, count)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line: every command in process, and some in a process of their own."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -30,7 +31,7 @@ from lightly_aug.methods import METHODS
 from lightly_aug.models import resnet
 from lightly_aug.plot import neighbours
 from lightly_aug.pretrain_options import PYTHON_ONLY, PretrainOptions, read_options
-from lightly_aug.weights import load_backbone, read_metadata, save_backbone
+from lightly_aug.weights import Backbone, read_metadata, save_backbone
 
 pytestmark = [  # so short a run may not make features better
     pytest.mark.filterwarnings(f"ignore:{text}") for text in (".*(knn|pair) accuracy", ".* wants batches of", ".*set_v")
@@ -77,7 +78,7 @@ def flat(text: str) -> str:
 
 def test_version_and_help_with_examples(command: Command) -> None:
     assert command("--version").out.strip() == lightly_aug.__version__
-    for name in ("views", "train", "embed", "neighbours", "demo", "bench"):
+    for name in ("views", "train", "embed", "neighbours", "export", "demo", "bench"):
         done = command(name, "--help")
         assert done.code == 0
         assert f"Example: lightly-aug {name}" in flat(done.out)
@@ -132,10 +133,9 @@ def test_train_saves_a_backbone_that_loads(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lightly_aug", "train", tmp_path / "photos", *words]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert f"load_backbone({str(tmp_path / 'out')!r})" in done.stdout
+    assert f"Backbone.from_pretrained({str(tmp_path / 'out')!r})" in done.stdout
     assert done.stdout.startswith(f"{tmp_path / 'out'}: ")
-    network, collate, _ = load_backbone(tmp_path / "out")
-    assert network(collate([torch.rand(3, 50, 40)])[0]).shape == (1, 512)
+    assert Backbone.from_pretrained(tmp_path / "out")(torch.rand(3, 50, 40)).shape == (1, 512)
     said = [line for line in done.stderr.splitlines() if "accuracy" not in line]
     assert said[0].startswith("Warning: SimCLR v1 wants batches of 32 images or more (4,096 in the paper), got 3: ")
     assert said[1] == "SimCLR v1, resnet10, 6 images at 32 pixels in batches of 3"
@@ -155,7 +155,7 @@ def test_train_with_methods_that_need_something_special(
     assert done.code == 0, done.err
     assert "knn_accuracy" in done.out
     norm = nn.GroupNorm if method == "cpc" else nn.BatchNorm2d
-    assert any(type(module) is norm for module in load_backbone(tmp_path / "out")[0].modules())
+    assert any(type(module) is norm for module in Backbone.from_pretrained(tmp_path / "out").modules())
     assert ("recipe paper" in done.err) == bool(options)
 
 
@@ -192,14 +192,15 @@ def test_train_says_how_the_backbone_was_trained(
     done = command("train", tmp_path / "photos", *words)
     assert done.code == 0, done.err
     metadata = read_metadata(tmp_path)
-    found = metadata.pop("normalize")
+    found, notes = metadata.pop("normalize"), metadata.pop("notes")
+    assert {"method": method, "epochs": 1, "steps": 1}.items() <= notes.items()
+    assert str(tmp_path) not in json.dumps(notes)
     assert (None if found is None else Normalize(**found)) == normalize
     assert metadata == {
         "backbone": {"name": "resnet10", "arguments": {"stem": stem, "norm": norm}},
         "size": size,
         "mode": "RGB",
         "background": "white",
-        "notes": {"method": method, "epochs": 1, "steps": 1},
         "versions": {"lightly_aug": lightly_aug.__version__, "torch": str(torch.__version__)},
     }
 
@@ -330,7 +331,7 @@ def embed_by_hand(run: Path, files: list[Path]) -> "np.ndarray[Any, np.dtype[np.
         pixels = to_image(Image.open(file).convert("RGB")) / 255
         pixels = center_crop(resize(pixels, [32], antialias=True), [32]).as_subclass(torch.Tensor)
         with torch.no_grad():
-            rows.append(load_backbone(run).network(((pixels - mean) / std)[None])[0].numpy())
+            rows.append(Backbone.from_pretrained(run).network(((pixels - mean) / std)[None])[0].numpy())
     return np.stack(rows)
 
 
@@ -651,7 +652,7 @@ def test_demo_measures_and_draws(tmp_path: Path, labelled: bool) -> None:
     written = {path.name for path in (tmp_path / "out").glob("*.*")}
     pictures = {"views.png", "neighbours.png", *["embedding.png"][: int(labelled)]}
     assert written == pictures | {"backbone.safetensors", "config.yaml", "run.json"}
-    assert load_backbone(tmp_path / "out").metadata["notes"]["method"] == "moco"
+    assert Backbone.from_pretrained(tmp_path / "out").metadata["notes"]["method"] == "moco"
     run(tmp_path / "photos", tmp_path / "out", size=16, epochs=1, batch_size=8)  # again, in the same folder
     assert ("kNN accuracy, trained backbone" in measured) == labelled
     assert all(value >= 0 for value in measured.values())

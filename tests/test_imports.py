@@ -65,14 +65,21 @@ ALLOWED = {
     "models._vit": "optional",
     "models": "checks distributed memory_bank loss models.base models.backbones models.heads models.momentum",
     "models.__init__": "models",
-    "weights": "__init__ atomic checks optional operations view options collate models weights",
-    "evaluate": "atomic checks optional batch evaluate",
+    "weights": "__init__ atomic checks optional images operations view batch options collate models weights",
+    "evaluate": (
+        "atomic checks distributed optional philox images indexed operations "
+        "invariances view batch options collate evaluate"
+    ),
     "methods": "operations options collate recipes models",
-    "plot": "optional images operations view collate plot",
+    "plot": "optional images operations view batch collate evaluate plot",
     "pretrain_options": "checks optional methods",
     "train": (
         "__init__ atomic checks distributed optional status images indexed photographs support samples operations "
         "batch collate recipes models weights evaluate methods plot pretrain_options train"
+    ),
+    "classify": (
+        "atomic checks distributed optional status indexed samples operations invariances view batch collate models "
+        "weights evaluate train classify"
     ),
     "bench": "status photographs operations invariances view engines.__init__ collate bench",
     "demo": "optional indexed photographs operations collate weights train evaluate methods plot",
@@ -82,6 +89,10 @@ ALLOWED = {
     "cli.train": "distributed optional methods weights pretrain_options train cli.arguments",
     "cli.embed": "optional photographs evaluate cli.arguments cli.backbone",
     "cli.neighbours": "optional status photographs plot cli.arguments cli.backbone",
+    "cli.invariance": (
+        "__init__ atomic optional status photographs weights evaluate plot cli.arguments cli.backbone"
+    ),
+    "cli.export": "atomic checks optional weights cli.arguments cli.backbone",
     "cli.demo": "optional demo cli.arguments",
     "cli.bench": "checks optional bench cli.arguments",
     "cli": "__init__ optional cli",
@@ -90,8 +101,8 @@ ALLOWED = {
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 OPTIONAL = {
-    *("accelerate", "cv2", "huggingface_hub", "lightning", "matplotlib", "numba", "pyarrow", "rich", "safetensors"),
-    *("skimage", "sklearn", "timm", "torchmetrics", "triton", "typer"),
+    *("accelerate", "cv2", "huggingface_hub", "lightning", "matplotlib", "numba", "onnx", "onnxruntime", "onnxscript"),
+    *("pyarrow", "rich", "safetensors", "skimage", "sklearn", "timm", "torchmetrics", "triton", "typer"),
 }
 
 

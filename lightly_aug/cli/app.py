@@ -7,6 +7,12 @@ from lightly_aug import __version__
 from lightly_aug.cli.bench import bench
 from lightly_aug.cli.demo import demo
 from lightly_aug.cli.embed import embed
+from lightly_aug.cli.evaluate import evaluate
+from lightly_aug.cli.export import export
+from lightly_aug.cli.finetune import finetune
+from lightly_aug.cli.invariance import invariance
+from lightly_aug.cli.knn import knn
+from lightly_aug.cli.linear import linear
 from lightly_aug.cli.neighbours import neighbours
 from lightly_aug.cli.train import train
 from lightly_aug.cli.views import views
@@ -46,6 +52,12 @@ _COMMANDS: Final[dict[Callable[..., Any], str]] = {
     train: "lightly-aug train photos --method byol --size 96 --epochs 100 --out runs/byol",
     embed: "lightly-aug embed runs/train photos --out features.csv",
     neighbours: "lightly-aug neighbours runs/train photos --out neighbours.png",
+    evaluate: "lightly-aug evaluate runs/train --data labelled",
+    knn: "lightly-aug knn runs/train --data labelled --k 10",
+    linear: "lightly-aug linear runs/train --data labelled --protocol papers",
+    finetune: "lightly-aug finetune runs/train --data labelled --share 0.1 --epochs 50",
+    export: "lightly-aug export runs/train --format onnx --out backbone.onnx",
+    invariance: "lightly-aug invariance runs/color runs/shape --data photos --out invariance",
     demo: "lightly-aug demo --data photos --out runs/photos",
     bench: "lightly-aug bench --method dino",
 }

@@ -26,6 +26,7 @@ __all__ = [
     "find_decode",
     "find_device",
     "find_images",
+    "prepare_folder",
     "prepare_out",
 ]
 
@@ -128,3 +129,19 @@ def prepare_out(command: str, out: Path) -> None:
         raise ValueError(
             f"lightly-aug {command}: --out must be a file that can be written, got {out}: {reason}"
         ) from None
+
+
+def prepare_folder(command: str, run: Path, out: Path | None) -> Path:
+    """Make the folder that a command writes to, and write to it before the work begins.
+
+    Args:
+        command: The command, for the message, and for the name of the folder.
+        run: Folder of the run that is measured, or a file of weights.
+        out: The option `--out`; by default a folder in that of the run, or beside the file.
+
+    Raises:
+        ValueError: The folder cannot be written to.
+    """
+    folder = (run if run.is_dir() else run.parent) / command if out is None else out
+    prepare_out(command, folder / "metrics.json")
+    return folder

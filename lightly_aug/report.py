@@ -1,0 +1,250 @@
+"""Files of what a classifier finds on test images, and the page that `lightly-aug evaluate` writes."""
+
+import csv
+import html
+import json
+import os
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from lightly_aug.atomic import replace_file
+from lightly_aug.evaluate import Accuracy, FewLabelCurve, accuracy, few_label_curve, knn_votes, linear_scores
+from lightly_aug.optional import extra
+from lightly_aug.plot import confusion, embedding, label_curve, neighbours
+
+__all__ = ["Measured", "measure_features", "write_classification", "write_page"]
+
+_MAP = 2000
+"""Most test images of the map, since t-SNE takes seconds for each thousand."""
+
+
+class Measured(NamedTuple):
+    """What was measured on the features of a network.
+
+    Attributes:
+        knn: Votes of the nearest neighbours, `(M, C)`.
+        linear: Scores of a linear classifier, `(M, C)`.
+        curves: Accuracy by the number of labels, by classifier.
+    """
+
+    knn: Tensor
+    linear: Tensor
+    curves: dict[str, FewLabelCurve]
+
+
+def measure_features(
+    x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, *, classes: int, k: int = 20, draws: int = 0, seed: int = 0
+) -> Measured:
+    """Classify the test images by their nearest neighbours, and by a linear classifier.
+
+    Args:
+        x: Features of the training images, `(N, d)`.
+        y: Their labels, `(N,)`, 0 to `classes` - 1.
+        x_test: Features of the test images, `(M, d)`.
+        y_test: Their labels, `(M,)`.
+        classes: Number of classes.
+        k: Number of neighbours that vote; all N if there are fewer.
+        draws: How often the images of each number of labels are drawn for the curves; without draws there are none.
+        seed: Seed of these draws.
+    """
+    curves: dict[str, FewLabelCurve] = {}
+    if draws:
+        curves = {
+            "kNN": few_label_curve(x, y, x_test, y_test, draws=draws, classifier="knn", k=k, seed=seed),
+            "linear": few_label_curve(x, y, x_test, y_test, draws=draws, classifier="linear", seed=seed),
+        }
+    linear = linear_scores(x, y, x_test)
+    scores = linear.scores.new_full((len(x_test), classes), -np.inf)
+    scores[:, linear.classes] = linear.scores  # a class that no training image has is never predicted
+    return Measured(knn_votes(x, y, x_test, classes=classes, k=min(k, len(x))), scores, curves)
+
+
+def write_classification(
+    out: Path,
+    scores: Tensor,
+    labels: Tensor,
+    names: Sequence[str],
+    classes: Sequence[str],
+    *,
+    title: str,
+    settings: Mapping[str, Any],
+) -> Accuracy:
+    """Write what a classifier found, into three files of a folder.
+
+    - `predictions.csv`: for each image its name, its class, the predicted class, and whether the two are equal.
+    - `metrics.json`: the accuracies with their intervals, the number of images, and the settings.
+    - `confusion.png`: the confusion matrix.
+
+    Args:
+        out: Folder to write to; it is made.
+        scores: Scores of the n test images for C classes, `(n, C)`.
+        labels: Their labels, `(n,)`, 0 to C - 1.
+        names: Their names.
+        classes: Names of the classes.
+        title: Title of the picture.
+        settings: What the result depends on; JSON.
+
+    Returns:
+        The accuracies.
+    """
+    found = accuracy(scores, labels)
+    out.mkdir(parents=True, exist_ok=True)
+    predicted = scores.argmax(1).tolist()
+    with (
+        replace_file(out / "predictions.csv") as new,
+        new.open("w", newline="", encoding="utf-8") as opened,
+    ):
+        writer = csv.writer(opened)
+        writer.writerow(["name", "class", "predicted", "right"])
+        for name, label, guess in zip(names, labels.tolist(), predicted, strict=True):
+            writer.writerow([name, classes[label], classes[guess], int(label == guess)])
+    _write_json(out / "metrics.json", {**plain(found), "images": len(labels), **settings})
+    confusion(found.confusion, classes, title=f"{title}, top-1 {found.top1}").savefig(out / "confusion.png", dpi=110)
+    return found
+
+
+def plain(found: Accuracy) -> dict[str, Any]:
+    """Return accuracies as JSON holds them: for each its value, and the ends of its interval."""
+    shares = {"top1": found.top1, "top5": found.top5, "balanced": found.balanced}
+    return {name: share and share._asdict() for name, share in shares.items()}
+
+
+def write_page(
+    out: Path,
+    *,
+    title: str,
+    facts: Sequence[str],
+    measured: Mapping[str, Measured],
+    x_test: Tensor,
+    y_test: Tensor,
+    images: Sequence[Any],
+    names: Sequence[str],
+    classes: Sequence[str],
+    settings: Mapping[str, Any],
+) -> str:
+    """Write a page about a backbone: `report.html` with its pictures, `report.md`, PNG files and `metrics.json`.
+
+    Args:
+        out: Folder to write to; it is made.
+        title: Heading of the page.
+        facts: Sentences about the data and the backbone.
+        measured: What was measured, by network; the first is the backbone, others are what it is compared with.
+        x_test: Features of the n test images by the backbone, `(n, d)`.
+        y_test: Their labels, `(n,)`.
+        images: The test images, for the pictures.
+        names: Their names.
+        classes: Names of the classes.
+        settings: What the result depends on; JSON.
+
+    Returns:
+        The table of accuracies, in Markdown.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found = {
+        (name, kind): accuracy(scores, y_test)
+        for name, each in measured.items()
+        for kind, scores in (("kNN", each.knn), ("linear", each.linear))
+    }
+    own = next(iter(measured))
+    best = found[own, "linear"]
+    table = _table(found, has_top5=best.top5 is not None)
+    shown = slice(None, None, -(-len(x_test) // _MAP))
+    figures = {
+        "confusion": confusion(best.confusion, classes, title="linear classifier: images by true and predicted class"),
+        "map": embedding(
+            x_test[shown], y_test[shown], classes, title="features of test images by t-SNE", images=images[shown]
+        ),
+        "neighbours": neighbours(
+            images, x_test, names=[classes[label] for label in y_test.tolist()],
+            captions=[Path(name).name for name in names],
+            title="test images and their nearest neighbours, green if of the same class",
+        ),
+    }  # fmt: skip
+    curves = {f"{kind}, {name}": curve for name, each in measured.items() for kind, curve in each.curves.items()}
+    if curves:
+        labels = next(iter(curves.values())).labels.tolist()
+        accuracies = {name: curve.accuracy for name, curve in curves.items()}
+        figures["labels"] = label_curve(labels, accuracies, chance=1 / len(classes), title="accuracy with few labels")
+    for name, figure in figures.items():
+        figure.savefig(out / f"{name}.png", dpi=110)
+    wrong = _list_confusions(best.confusion, classes)
+    parts = [
+        f"# {title}", *facts, "## Accuracy", table,
+        "In brackets: the 95 % confidence interval, for other test images of this kind. It does not cover the seed of "
+        "the training. `kNN` is a vote of the nearest training images, `linear` a logistic regression on standardised "
+        "features; both see the features only. `balanced` is the mean over the classes.",
+    ]  # fmt: skip
+    if curves:
+        explained = "Lines are means over draws of the labelled images, bands are from the lowest to the highest."
+        parts += ["## Few labels", "![accuracy by number of labels](labels.png)", explained]
+    parts += ["## Confusions", *([wrong] if wrong else []), "![confusion matrix](confusion.png)"]
+    parts += ["## Map", "![map of the features](map.png)", "## Nearest neighbours", "![neighbours](neighbours.png)"]
+    parts += ["## How this was made", f"`{json.dumps(dict(settings), ensure_ascii=False)}`"]
+    text = "\n\n".join(parts) + "\n"
+    _write_text(out / "report.md", text)
+    _write_text(out / "report.html", _to_html(text, title, out))
+    record = {f"{kind}, {name}": plain(each) for (name, kind), each in found.items()}
+    lines = {name: {key: value.tolist() for key, value in curve._asdict().items()} for name, curve in curves.items()}
+    _write_json(out / "metrics.json", {"accuracy": record, "few_labels": lines, "images": len(y_test), **settings})
+    return table
+
+
+def _table(found: Mapping[tuple[str, str], Accuracy], *, has_top5: bool) -> str:
+    heads = ["top-1", *(["top-5"] if has_top5 else []), "balanced"]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for (name, kind), each in found.items():
+        cells = [each.top1, *([each.top5] if has_top5 else []), each.balanced]
+        lines.append(f"| {kind}, {name} | {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _list_confusions(counts: Tensor, classes: Sequence[str], most: int = 5) -> str:
+    """Return the most frequent errors as a list in Markdown."""
+    wrong = counts.clone().fill_diagonal_(0)
+    values, places = wrong.flatten().topk(min(most, wrong.numel()))
+    pairs = zip(values.tolist(), places.tolist(), strict=True)
+    return "\n".join(
+        f"- {count} of {int(counts[place // len(classes)].sum())} images of {classes[place // len(classes)]} are taken "
+        f"for {classes[place % len(classes)]}"
+        for count, place in pairs
+        if count
+    )
+
+
+def _to_html(text: str, title: str, folder: Path) -> str:
+    """Return Markdown as a page of its own, with its pictures in it."""
+    with extra("demo"):
+        from markdown_it import MarkdownIt
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+
+    def inline(match: "re.Match[str]") -> str:
+        data = b64encode((folder / match[1]).read_bytes()).decode()
+        return f'src="data:image/png;base64,{data}"'
+
+    body = re.sub(r'src="(\w+\.png)"', inline, body)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "img{max-width:100%}table{border-collapse:collapse}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;"
+    "text-align:left}code{background:#f4f4f4;font-size:.85em;overflow-wrap:anywhere}"
+)
+
+
+def _write_text(file: str | os.PathLike[str], text: str) -> None:
+    with replace_file(file) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    _write_text(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
