@@ -164,13 +164,12 @@ def test_a_view_of_many_tiles() -> None:
     radii = gpu._radii(views.draws[0]["RandomGaussianBlur.sigma"].numpy())
     assert 0 in radii
     assert max(radii) > 8
-    # 1e-5 before Normalize, which divides by .225: a tenth of the tolerance in docs/engines.md. On a GPU, where a blur
-    # consists of TF32 products, the values differ by up to 3e-6
-    assert_same(views, 1e-5 / 0.225)
+    # on a GPU, which fuses multiplications and additions, it is more than the interpreter's 1e-5: Normalize divides by .225
+    assert_same(views, 3e-5)
 
 
 def test_a_mean_of_more_tiles_than_are_added_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(gpu._TILES, 0, gpu._TILES[0] | {"TILE_Y": 1, "TILE_X": 2})
+    monkeypatch.setattr(gpu, "_DRAW", gpu._DRAW | {"TILE_Y": 1, "TILE_X": 2})
     ramp = (np.arange(2 * 130) // 2).astype(np.uint8).reshape(2, 130, 1)
     assert_same(packed([ColorJitter(contrast=(0.3, 0.3)), RandomGaussianBlur(p=1)], [ramp]), 2e-6)
 
@@ -208,13 +207,13 @@ def test_any_number_of_channels(operations: list[Operation], channels: int, side
 
 
 def test_pixels_that_no_operation_changes_are_copied() -> None:
-    for dtype in (np.uint8, np.float32):
+    for dtype, tolerance in ((np.uint8, 1.2e-7), (np.float32, 0)):  # 8 bits are multiplied by 1 / 255
         image = noise(20, 33, dtype=dtype)
         (view,) = rendered(
             packed([RandomResizedCrop((20, 33), scale=(1, 1), ratio=(1.65, 1.65)), CenterCrop(40)], [image])
         )
         exactly = torch.from_numpy(image).permute(2, 0, 1) / (255 if dtype is np.uint8 else 1)
-        assert torch.equal(view[0, :, 10:30, 3:36], exactly)
+        torch.testing.assert_close(view[0, :, 10:30, 3:36], exactly, rtol=tolerance, atol=0)
         assert view.count_nonzero() == exactly.count_nonzero()
 
 
@@ -226,7 +225,7 @@ def test_views_are_bit_equal_twice_alone_and_in_any_batch() -> None:
     operations = list(simclr(17, sigma=(0.1, 5.0)).operations)
     together = packed(operations, images, 4, [7, 1, 5, 3])
     radii = gpu._radii(together.draws[0]["RandomGaussianBlur.sigma"].numpy())
-    assert {0} < set(np.searchsorted([*gpu._TILES], radii))
+    assert {0} < set(radii)
     (views,) = rendered(together)
     assert torch.equal(rendered(together)[0], views)
     for i, index in enumerate([7, 1, 5, 3]):
@@ -260,7 +259,7 @@ class Launches:
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     grids: list[Any] = []
-    for name in ("draw_tiles", "sum_grays"):
+    for name in ("weigh", "draw_tiles", "finish_rows", "blur_down"):
         monkeypatch.setattr(gpu, name, Launches(getattr(gpu, name), grids))
     return grids
 
@@ -268,10 +267,10 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.mark.parametrize(
     ("recipe", "most"),
     [
-        ([simclr(16)] * 2, 3),
-        ([simclr(32)] * 2 + [simclr(16)] * 4, 6),
-        ([View(RandomResizedCrop(16), Normalize())] * 2, 1),
-        ([View(Resize((16, 16)), ColorJitter(0.5, 0.5))] * 2, 2),
+        ([simclr(16)] * 2, 4),
+        ([simclr(32)] * 2 + [simclr(16)] * 4, 8),
+        ([View(RandomResizedCrop(16), Normalize())] * 2, 2),
+        ([View(Resize((16, 16)), ColorJitter(0.5, 0.5))] * 2, 3),
         ([simclr(16, sigma=(0.1, 6.0))] * 2, 4),
     ],
 )
@@ -295,16 +294,16 @@ def test_nothing_is_launched_for_no_images(launches: list[Any]) -> None:
 
 
 def test_the_reference_renders_operations_that_the_engine_does_not_know(launches: list[Any]) -> None:
-    wide = RandomGaussianBlur((0.1, 9.0), p=1)
-    assert not gpu.knows(wide)
+    other = RandomGaussianBlur((0.1, 2.0), p=1, border="zeros")
+    assert not gpu.knows(other)
     assert not gpu.knows(KorniaModule(torch.nn.Identity()))
-    views = packed([RandomResizedCrop(16), wide], [noise(20, 20)])
+    views = packed([RandomResizedCrop(16), other], [noise(20, 20)])
     assert_same(views, 1e-6)
-    assert len(launches) == 1
+    assert len(launches) == 2
     (ours,) = rendered(views, dtype=torch.float64)
     (truth,) = rendered(views, "reference", torch.float64, device=DEVICE)  # devices differ in the last bit
     assert torch.equal(ours, truth)
-    assert len(launches) == 1
+    assert len(launches) == 2
 
 
 def test_without_a_gpu_the_error_says_what_to_do() -> None:
