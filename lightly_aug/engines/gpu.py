@@ -28,6 +28,9 @@ _DRAW: Final = {"TILE_Y": 32, "TILE_X": 32, "num_warps": 4}
 _FINISH: Final = {"TILE_Y": 16, "TILE_X": 32, "num_warps": 2}
 _BLUR: Final = {"TILE_Y": 32, "TILE_X": 32, "num_warps": 4}
 
+_ALIGN: Final = 8
+"""Views whose rows are a multiple of this are read and written in wide accesses."""
+
 _SCRATCH: Final = 1 << 26
 """Bytes for views between the two halves of a blur. More views are blurred in turns, if need be one at a time."""
 
@@ -92,17 +95,21 @@ def _run_group(programs: list[Program], views: list[Tensor]) -> None:
     sums = torch.empty(n * tiles, dtype=torch.float32, **empty)
     numbers = table, table.shape[1], steps
     waiting = view if view.dtype == torch.float32 else view.view(torch.uint16)
-    to, strides = (view, waiting), (height, width, *view.stride()[1:])
+    last = first.output.memory_format == torch.channels_last
+    aligned = not last and width % _ALIGN == 0
+    units = width // _ALIGN if aligned else width
+    options = {"C": channels, "LAST": last, "FINITE": pixels.dtype == torch.uint8}
     together = 1 if channels == 3 else channels
     with torch.cuda.device(view.device) if view.is_cuda else nullcontext():
-        gain = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
         weigh[(2 * n,)](
             table, table.shape[1], weights, offsets, height, width,
-            MOVE=MOVES[kind], ANTIALIAS=first.move.antialias, GAIN=gain, **_WEIGH,
+            MOVE=MOVES[kind], ANTIALIAS=first.move.antialias, INTEGERS=pixels.dtype == torch.uint8, **_WEIGH,
         )  # fmt: skip
         draw_tiles[(n * tiles, together)](
-            pixels, weights, offsets, *numbers, sums, tiles, *to, *strides, C=channels, MOVE=MOVES[kind], **_DRAW
-        )
+            pixels, weights, offsets, *numbers, sums, tiles, view, waiting, height, width,
+            MOVE=MOVES[kind], **options, **_DRAW,
+        )  # fmt: skip
+        options["ALIGN"] = _ALIGN if aligned else 1
         pitch = triton.cdiv(width, _BLUR["TILE_X"]) * _BLUR["TILE_X"]
         most = max(1, _SCRATCH // (4 * channels * height * pitch))
         blurred = torch.empty(min(most, n - blurs) * channels * height * pitch, dtype=torch.float32, **empty)
@@ -110,11 +117,12 @@ def _run_group(programs: list[Program], views: list[Tensor]) -> None:
         while start < n:
             stop = min(n, blurs + most)
             finish_rows[((stop - start) * strips, together)](
-                weights, *numbers, sums, tiles, *to, *strides, blurred, pitch, start, blurs, C=channels, **_FINISH
-            )
+                weights, *numbers, sums, tiles, view, waiting, height, units, blurred, pitch, start, blurs,
+                **options, **_FINISH,
+            )  # fmt: skip
             if stop > blurs:
                 blur_down[((stop - blurs) * tiles_down, together)](
-                    weights, *numbers, tiles_down, view, *strides, blurred, pitch, blurs, C=channels, **_BLUR
+                    weights, *numbers, tiles_down, view, height, units, blurred, pitch, blurs, **options, **_BLUR
                 )
             start = blurs = stop
 

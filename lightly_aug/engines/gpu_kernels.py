@@ -52,8 +52,12 @@ _SATURATION, _HUE, _GRAYSCALE, _SOLARIZE, _NORMALIZE = map(
     constexpr, (SATURATION, HUE, GRAYSCALE, SOLARIZE, NORMALIZE)
 )
 
-# one compiled kernel for all sizes, batches and layouts
-_RUNTIME: Final = ("columns", "steps", "tiles", "height", "width", "first", "stride_c", "stride_y", "stride_x", "pitch")
+# one compiled kernel for all sizes and batches
+_RUNTIME: Final = ("columns", "steps", "tiles", "height", "width", "units", "first", "blurs")
+
+# The bits of a small whole number k are those of the float32 k / 2^149. The GPU multiplies such numbers as fast as others,
+# so this conversion costs nothing: weights are multiplied by _UP, the sums by _DOWN and the unit of the numbers.
+_UP, _DOWN = constexpr(2.0**126), constexpr(2.0**23)
 
 
 # --- weights: once for every row and column of a view, and for every blur ---------------------------------------
@@ -62,7 +66,7 @@ _RUNTIME: Final = ("columns", "steps", "tiles", "height", "width", "first", "str
 @triton.jit(do_not_specialize=_RUNTIME)
 def weigh(
     rows: tensor, columns: tensor, weights: tensor, offsets: tensor, height: tensor, width: tensor,
-    MOVE: constexpr, ANTIALIAS: constexpr, GAIN: constexpr, BLOCK: constexpr,
+    MOVE: constexpr, ANTIALIAS: constexpr, INTEGERS: constexpr, BLOCK: constexpr,
 ) -> None:  # fmt: skip
     """Compute the weights of the taps of one axis of one view, in float64, and their offsets in the source."""
     row = rows + (tl.program_id(0) // 2).to(tl.int64) * columns
@@ -73,7 +77,7 @@ def weigh(
             _weigh_axis(row + _AXIS_Y, weights, offsets, height, MOVE, ANTIALIAS, 1.0, BLOCK)
     else:
         if MOVE != _ROTATE:
-            _weigh_axis(row + _AXIS_X, weights, offsets, width, MOVE, ANTIALIAS, GAIN, BLOCK)
+            _weigh_axis(row + _AXIS_X, weights, offsets, width, MOVE, ANTIALIAS, _UP if INTEGERS else 1.0, BLOCK)
 
 
 @triton.jit
@@ -154,8 +158,8 @@ def _weight(
 def draw_tiles(
     pixels: tensor, weights: tensor, offsets: tensor,
     rows: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
-    views: tensor, waiting: tensor, height: tensor, width: tensor, stride_c: tensor, stride_y: tensor, stride_x: tensor,
-    C: constexpr, MOVE: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
+    views: tensor, waiting: tensor, height: tensor, width: tensor,
+    C: constexpr, LAST: constexpr, FINITE: constexpr, MOVE: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
 ) -> None:  # fmt: skip
     """Resample one tile of one image, and change its colours as far as neither mean nor neighbours are needed.
 
@@ -173,22 +177,23 @@ def draw_tiles(
     if MOVE == _ROTATE:
         r, g, b = _rotate(source, row, y, x, C)
     else:
-        r, g, b = _resample(source, weights, offsets, row, tl.minimum(y, height - 1), tl.minimum(x, width - 1),
-                            height, width, C)  # fmt: skip
+        r, g, b = _resample(source, weights, offsets, row, y, x, height, width, C)
     contrast = tl.load(row + _CONTRAST_AT).to(tl.int32)
     blurs = tl.load(row + _RADIUS) > 0
     stop = tl.where(blurs, tl.load(row + _BLUR).to(tl.int32), steps)
     stop = tl.where(contrast >= 0, contrast, stop)
-    r, g, b = _run_steps(r, g, b, row, 0, stop, steps, 0.0, channel, C)
+    r, g, b = _run_steps(r, g, b, row, 0, stop, steps, 0.0, channel, C, FINITE)
     inside = (y < height)[:, None] & (x < width)[None, :]
     if contrast >= 0:
         gray = tl.where(inside, _gray(r, g, b, C), 0.0)
         tl.store(sums + at.to(tl.int64) * tiles + tile, tl.sum(tl.sum(gray, 1), 0))
-    to = tl.load(row + _RESULT) + channel * stride_c + (y[:, None] * stride_y + x[None, :] * stride_x)
+    stride_c, stride_y = _strides(height, width, C, LAST)
+    result = tl.load(row + _RESULT) + channel * stride_c
+    to = _places(y[:, None] * stride_y, x[None, :], C, LAST)
     if (contrast >= 0) | blurs:
-        _store(waiting + to, r, g, b, stride_c, inside, C)
+        _store(waiting + result, stride_c, to, r, g, b, inside, C)
     else:
-        _store(views + to, r, g, b, stride_c, inside, C)
+        _store(views + result, stride_c, to, r, g, b, inside, C)
 
 
 @triton.jit
@@ -197,6 +202,7 @@ def _resample(
     C: constexpr,
 ) -> tuple[tensor, tensor, tensor]:  # fmt: skip
     """Sum the taps of each pixel: three channels, or one three times."""
+    y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
     taps_y, table_y = tl.load(row + _AXIS_Y).to(tl.int32), tl.load(row + _AXIS_Y + 1) + y
     taps_x, table_x = tl.load(row + _AXIS_X).to(tl.int32), tl.load(row + _AXIS_X + 1) + x
     r = tl.zeros((y.shape[0], x.shape[0]), tl.float32)
@@ -204,27 +210,44 @@ def _resample(
     b = r
     for k in range(0, taps_y):
         weight_y = tl.load(weights + table_y + k * height)[:, None]
-        line = tl.load(offsets + table_y + k * height)[:, None]
+        line = source + tl.load(offsets + table_y + k * height)[:, None]
         for m in range(0, taps_x):
             weight = weight_y * tl.load(weights + table_x + m * width)[None, :]
-            # no load is that wide, as offsets are any numbers; but Triton 3.6 spreads a warp along x for it, not along y
-            at = source + tl.max_contiguous(line + tl.load(offsets + table_x + m * width)[None, :], [1, 2])
+            at = _along_x(line, tl.load(offsets + table_x + m * width)[None, :])
             r += weight * _read(at, weight)
             if C == 3:
                 g += weight * _read(at + 1, weight)
                 b += weight * _read(at + 2, weight)
-    if C == 3:
-        return r, g, b
-    return r, r, r
+    return _to_unit(r, g, b, source, C)
+
+
+@triton.jit
+def _along_x(line: tensor, offsets: tensor) -> tensor:
+    """Add, so that a warp reads or writes along x; Triton 3.6 takes it along y where it sees no order in the offsets.
+
+    No access becomes as wide as the hint says unless it is: nothing is known about where the offsets begin.
+    """
+    return tl.max_contiguous(line + offsets, [1, 2])
 
 
 @triton.jit
 def _read(at: tensor, weight: tensor) -> tensor:
-    """Read pixels as float32; one of weight 0 may be NaN, which no sum must see."""
+    """Read pixels as floats, 8 bits as they are; one of weight 0 may be NaN, which no sum must see."""
     value = tl.load(at)
     if value.dtype == tl.uint8:
-        return value.to(tl.int32).to(tl.float32)  # by way of int32, since no other conversion runs at full rate
+        return value.to(tl.int32).to(tl.float32, bitcast=True)
     return tl.where(weight != 0, value, 0.0)
+
+
+@triton.jit
+def _to_unit(r: tensor, g: tensor, b: tensor, source: tensor, C: constexpr) -> tuple[tensor, tensor, tensor]:
+    if source.dtype.element_ty == tl.uint8:
+        r *= _DOWN / 255
+        g *= _DOWN / 255
+        b *= _DOWN / 255
+    if C == 3:
+        return r, g, b
+    return r, r, r
 
 
 @triton.jit
@@ -233,7 +256,7 @@ def _rotate(source: tensor, row: tensor, y: tensor, x: tensor, C: constexpr) -> 
     top, below = _locate(row + _AXIS_Y, y, x)
     left, beside = _locate(row + _AXIS_Y + 3, y, x)
     height, width = tl.load(row + _AXIS_Y + 6).to(tl.int32), tl.load(row + _AXIS_Y + 7).to(tl.int32)
-    gain: constexpr = 1 / 255 if source.dtype.element_ty == tl.uint8 else 1.0
+    gain: constexpr = _UP if source.dtype.element_ty == tl.uint8 else 1.0
     r = tl.zeros_like(below)
     g = r
     b = r
@@ -242,14 +265,12 @@ def _rotate(source: tensor, row: tensor, y: tensor, x: tensor, C: constexpr) -> 
             inside = (top + j >= 0) & (top + j < height) & (left + k >= 0) & (left + k < width)
             weight = (below if j else 1 - below) * (beside if k else 1 - beside) * gain
             weight = tl.where(inside, weight, 0.0)
-            at = source + tl.max_contiguous(tl.where(inside, ((top + j) * width + left + k) * C, 0), [1, 2])
+            at = _along_x(source, tl.where(inside, ((top + j) * width + left + k) * C, 0))
             r += weight * _read(at, weight)
             if C == 3:
                 g += weight * _read(at + 1, weight)
                 b += weight * _read(at + 2, weight)
-    if C == 3:
-        return r, g, b
-    return r, r, r
+    return _to_unit(r, g, b, source, C)
 
 
 @triton.jit
@@ -275,48 +296,71 @@ def _locate(row: tensor, y: tensor, x: tensor) -> tuple[tensor, tensor]:
 # --- from the mean to the view, or to the rows of a blur --------------------------------------------------------
 
 
-@triton.jit(do_not_specialize=_RUNTIME)
+# `pitch`, too: if its factors were known, each thread would take several neighbours for the sake of the last store, and
+# the reads of the blur, which cannot be wide, would be scattered
+@triton.jit(do_not_specialize=(*_RUNTIME, "pitch"))
 def finish_rows(
     weights: tensor, rows: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
-    views: tensor, waiting: tensor, height: tensor, width: tensor, stride_c: tensor, stride_y: tensor, stride_x: tensor,
+    views: tensor, waiting: tensor, height: tensor, units: tensor,
     blurred: tensor, pitch: tensor, first: tensor, blurs: tensor,
-    C: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
+    C: constexpr, LAST: constexpr, FINITE: constexpr, ALIGN: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
 ) -> None:  # fmt: skip
     """Change the colours of some rows of one waiting view from its contrast on, and blur them across.
 
-    Images up to number `blurs` are finished, those from there on go to `blurred`, in float32.
+    Images up to number `blurs` are finished, those from there on go to `blurred`, in float32. `units` of `ALIGN` pixels
+    are one row.
     """
+    width = units * ALIGN
     strips = tl.cdiv(height, TILE_Y)
     at = first + tl.program_id(0) // strips
     channel = tl.program_id(1)
     row = rows + at.to(tl.int64) * columns
-    y = tl.program_id(0) % strips * TILE_Y + tl.arange(0, TILE_Y)
+    top = tl.program_id(0) % strips * TILE_Y
     radius = tl.load(row + _RADIUS).to(tl.int32)
     contrast = tl.load(row + _CONTRAST_AT).to(tl.int32)
-    line = tl.load(row + _RESULT) + channel * stride_c + tl.minimum(y, height - 1)[:, None] * stride_y
+    stride_c, stride_y = _strides(height, width, C, LAST)
+    result = tl.load(row + _RESULT) // ALIGN * ALIGN + channel * stride_c
     if contrast >= 0:
         mean = _average_gray(sums + at.to(tl.int64) * tiles, tiles, height, width)
         stop = tl.where(radius > 0, tl.load(row + _BLUR).to(tl.int32), steps)
-        for begin in range(0, width, TILE_X):
-            x = begin + tl.arange(0, TILE_X)
-            to = line + x[None, :] * stride_x
-            inside = (y < height)[:, None] & (x < width)[None, :]
-            r, g, b = _load(waiting + to, stride_c, inside, C)
-            r, g, b = _run_steps(r, g, b, row, contrast, stop, steps, mean, channel, C)
+        end = tl.minimum(top + TILE_Y, height) * width
+        for begin in range(top * width, end, TILE_Y * TILE_X):
+            place = begin + tl.arange(0, TILE_Y * TILE_X)  # rows are one behind the other
+            to = place * C if LAST else place
+            r, g, b = _load(waiting + result, stride_c, to, place < end, C)
+            r, g, b = _run_steps(r, g, b, row, contrast, stop, steps, mean, channel, C, FINITE)
             if radius > 0:
-                _store(waiting + to, r, g, b, stride_c, inside, C)
+                _store(waiting + result, stride_c, to, r, g, b, place < end, C)
             else:
-                _store(views + to, r, g, b, stride_c, inside, C)
+                _store(views + result, stride_c, to, r, g, b, place < end, C)
     if radius > 0:
         tl.debug_barrier()  # these rows are complete, and no other program reads or writes them
         bell = weights + tl.load(row + _BELL)
         plane = height.to(tl.int64) * pitch
         blurred += ((at - blurs) * C + channel) * plane
+        y = top + tl.arange(0, TILE_Y)
+        line = tl.minimum(y, height - 1)[:, None] * stride_y
         for begin in range(0, width, TILE_X):
             x = begin + tl.arange(0, TILE_X)
-            r, g, b = _blur_across(waiting + line, stride_c, stride_x, tl.minimum(x, width - 1), width, bell, radius, C)
+            r, g, b = _blur_across(waiting + result, stride_c, line, x, width, bell, radius, C, LAST)
             # to the end of the pitch, where `blur_down` reads, too
-            _store(blurred + y[:, None] * pitch + x[None, :], r, g, b, plane, (y < height)[:, None], C)
+            _store(blurred, plane, y[:, None] * pitch + x[None, :], r, g, b, (y < height)[:, None], C)
+
+
+@triton.jit
+def _strides(height: tensor, width: tensor, C: constexpr, LAST: constexpr) -> tuple[tensor, tensor]:
+    """Compute how far channels and rows of a view are apart; if channels are `LAST`, columns are, too."""
+    if LAST:
+        return 1, width * C
+    return height * width, width
+
+
+@triton.jit
+def _places(line: tensor, x: tensor, C: constexpr, LAST: constexpr) -> tensor:
+    """Find the places of columns of a view whose rows begin at `line`."""
+    if LAST:
+        return _along_x(line, x * C)
+    return line + x
 
 
 @triton.jit
@@ -330,37 +374,41 @@ def _average_gray(sums: tensor, tiles: tensor, height: tensor, width: tensor) ->
 
 @triton.jit
 def _blur_across(
-    line: tensor, stride_c: tensor, stride_x: tensor, x: tensor, width: tensor, bell: tensor, radius: tensor,
-    C: constexpr,
+    view: tensor, stride_c: tensor, line: tensor, x: tensor, width: tensor, bell: tensor, radius: tensor,
+    C: constexpr, LAST: constexpr,
 ) -> tuple[tensor, tensor, tensor]:  # fmt: skip
-    at = line + x[None, :] * stride_x
-    weight = tl.load(bell)
-    r = weight * _count(at).to(tl.float32)
+    levels: constexpr = view.dtype.element_ty == tl.uint16
+    x = tl.minimum(x, width - 1)
+    weight = tl.load(bell) * (_UP if levels else 1.0)
+    step: constexpr = C if LAST else 1
+    at = _along_x(line, x[None, :] * step)
+    r = weight * _as_float(_count(view + at))
     g = r
     b = r
     if C == 3:
-        g = weight * _count(at + stride_c).to(tl.float32)
-        b = weight * _count(at + 2 * stride_c).to(tl.float32)
+        g = weight * _as_float(_count(view + stride_c + at))
+        b = weight * _as_float(_count(view + 2 * stride_c + at))
     for t in range(1, radius + 1):
-        weight = tl.load(bell + t)
-        left = line + (_reflect(x - t, width, radius) * stride_x)[None, :]
-        right = line + (_reflect(x + t, width, radius) * stride_x)[None, :]
-        r += weight * (_count(left) + _count(right)).to(tl.float32)
+        weight = tl.load(bell + t) * (_UP if levels else 1.0)
+        left = _along_x(line, (_reflect(x - t, width, radius) * step)[None, :])
+        right = _along_x(line, (_reflect(x + t, width, radius) * step)[None, :])
+        r += weight * _as_float(_count(view + left) + _count(view + right))
         if C == 3:
-            g += weight * (_count(left + stride_c) + _count(right + stride_c)).to(tl.float32)
-            b += weight * (_count(left + 2 * stride_c) + _count(right + 2 * stride_c)).to(tl.float32)
-    unit: constexpr = 1 / 65535 if line.dtype.element_ty == tl.uint16 else 1.0
-    return r * unit, g * unit, b * unit
+            g += weight * _as_float(_count(view + stride_c + left) + _count(view + stride_c + right))
+            b += weight * _as_float(_count(view + 2 * stride_c + left) + _count(view + 2 * stride_c + right))
+    if levels:
+        r, g, b = r * (_DOWN / 65535), g * (_DOWN / 65535), b * (_DOWN / 65535)
+    return r, g, b
 
 
 @triton.jit(do_not_specialize=_RUNTIME)
 def blur_down(
     weights: tensor, rows: tensor, columns: tensor, steps: tensor, tiles: tensor,
-    views: tensor, height: tensor, width: tensor, stride_c: tensor, stride_y: tensor, stride_x: tensor,
-    blurred: tensor, pitch: tensor, first: tensor,
-    C: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
+    views: tensor, height: tensor, units: tensor, blurred: tensor, pitch: tensor, first: tensor,
+    C: constexpr, LAST: constexpr, FINITE: constexpr, ALIGN: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
 ) -> None:  # fmt: skip
     """Blur one tile of one view downwards, and change its colours to the end."""
+    width = units * ALIGN
     number = tl.program_id(0) // tiles
     tile = tl.program_id(0) % tiles
     channel = tl.program_id(1)
@@ -370,35 +418,38 @@ def blur_down(
     x = tile % tiles_x * TILE_X + tl.arange(0, TILE_X)
     radius = tl.load(row + _RADIUS).to(tl.int32)
     bell = weights + tl.load(row + _BELL)
-    pitch = tl.multiple_of(pitch, 32)
-    plane = tl.multiple_of(height.to(tl.int64) * pitch, 32)
-    source = blurred + tl.multiple_of((number * C + channel) * plane, 32)
-    r, g, b = _blur_down(source + x[None, :], plane, pitch, tl.minimum(y, height - 1), height, bell, radius, C)
-    r, g, b = _run_steps(r, g, b, row, tl.load(row + _BLUR).to(tl.int32), steps, steps, 0.0, channel, C)
-    to = views + tl.load(row + _RESULT) + channel * stride_c + (y[:, None] * stride_y + x[None, :] * stride_x)
-    _store(to, r, g, b, stride_c, (y < height)[:, None] & (x < width)[None, :], C)
+    plane = height.to(tl.int64) * pitch
+    source = blurred + (number * C + channel) * plane
+    r, g, b = _blur_down(source, plane, pitch, y, x, height, bell, radius, C)
+    r, g, b = _run_steps(r, g, b, row, tl.load(row + _BLUR).to(tl.int32), steps, steps, 0.0, channel, C, FINITE)
+    stride_c, stride_y = _strides(height, width, C, LAST)
+    result = tl.load(row + _RESULT) // ALIGN * ALIGN + channel * stride_c
+    to = _places(y[:, None] * stride_y, x[None, :], C, LAST)
+    _store(views + result, stride_c, to, r, g, b, (y < height)[:, None] & (x < width)[None, :], C)
 
 
 @triton.jit
 def _blur_down(
-    source: tensor, plane: tensor, pitch: tensor, y: tensor, height: tensor, bell: tensor, radius: tensor, C: constexpr
-) -> tuple[tensor, tensor, tensor]:
-    at = source + (y * pitch)[:, None]
+    source: tensor, plane: tensor, pitch: tensor, y: tensor, x: tensor, height: tensor, bell: tensor, radius: tensor,
+    C: constexpr,
+) -> tuple[tensor, tensor, tensor]:  # fmt: skip
+    y = tl.minimum(y, height - 1)
     weight = tl.load(bell)
-    r = weight * tl.load(at)
+    at = (y * pitch)[:, None] + x[None, :]
+    r = weight * tl.load(source + at)
     g = r
     b = r
     if C == 3:
-        g = weight * tl.load(at + plane)
-        b = weight * tl.load(at + 2 * plane)
+        g = weight * tl.load(source + plane + at)
+        b = weight * tl.load(source + 2 * plane + at)
     for t in range(1, radius + 1):
         weight = tl.load(bell + t)
-        above = source + (_reflect(y - t, height, radius) * pitch)[:, None]
-        below = source + (_reflect(y + t, height, radius) * pitch)[:, None]
-        r += weight * (tl.load(above) + tl.load(below))
+        above = (_reflect(y - t, height, radius) * pitch)[:, None] + x[None, :]
+        below = (_reflect(y + t, height, radius) * pitch)[:, None] + x[None, :]
+        r += weight * (tl.load(source + above) + tl.load(source + below))
         if C == 3:
-            g += weight * (tl.load(above + plane) + tl.load(below + plane))
-            b += weight * (tl.load(above + 2 * plane) + tl.load(below + 2 * plane))
+            g += weight * (tl.load(source + plane + above) + tl.load(source + plane + below))
+            b += weight * (tl.load(source + 2 * plane + above) + tl.load(source + 2 * plane + below))
     return r, g, b
 
 
@@ -415,31 +466,38 @@ def _reflect(at: tensor, side: tensor, reach: tensor) -> tensor:
 
 
 @triton.jit
-def _store(at: tensor, r: tensor, g: tensor, b: tensor, stride_c: tensor, inside: tensor, C: constexpr) -> None:
-    tl.store(at, _to_levels(r, at), inside)
+def _store(
+    view: tensor, stride_c: tensor, to: tensor, r: tensor, g: tensor, b: tensor, inside: tensor, C: constexpr
+) -> None:
+    tl.store(view + to, _to_levels(r, view), inside)
     if C == 3:
-        tl.store(at + stride_c, _to_levels(g, at), inside)
-        tl.store(at + 2 * stride_c, _to_levels(b, at), inside)
+        tl.store(view + stride_c + to, _to_levels(g, view), inside)
+        tl.store(view + 2 * stride_c + to, _to_levels(b, view), inside)
 
 
 @triton.jit
-def _to_levels(x: tensor, at: tensor) -> tensor:
-    if at.dtype.element_ty == tl.uint16:
+def _to_levels(x: tensor, view: tensor) -> tensor:
+    if view.dtype.element_ty == tl.uint16:
         x = (x * 65535 + 8388608).to(tl.int32, bitcast=True).to(tl.uint16)  # 2^23 rounds, and leaves the level below
     return x
 
 
 @triton.jit
-def _load(at: tensor, stride_c: tensor, inside: tensor, C: constexpr) -> tuple[tensor, tensor, tensor]:
-    unit: constexpr = 1 / 65535 if at.dtype.element_ty == tl.uint16 else 1.0
-    r = _count(at, inside).to(tl.float32) * unit
+def _load(
+    view: tensor, stride_c: tensor, at: tensor, inside: tensor, C: constexpr
+) -> tuple[tensor, tensor, tensor]:  # fmt: skip
+    r = _from_levels(_count(view + at, inside))
     if C == 3:
-        return (
-            r,
-            _count(at + stride_c, inside).to(tl.float32) * unit,
-            _count(at + 2 * stride_c, inside).to(tl.float32) * unit,
-        )
+        g = _from_levels(_count(view + stride_c + at, inside))
+        b = _from_levels(_count(view + 2 * stride_c + at, inside))
+        return r, g, b
     return r, r, r
+
+
+@triton.jit
+def _from_levels(count: tensor) -> tensor:
+    x = _as_float(count)
+    return x * _UP * (_DOWN / 65535) if count.dtype == tl.int32 else x
 
 
 @triton.jit
@@ -447,6 +505,11 @@ def _count(at: tensor, inside: tensor = None) -> tensor:
     """Read what waits, levels as whole numbers, so that the sum of two is exact."""
     value = tl.load(at, inside)
     return value.to(tl.int32) if value.dtype == tl.uint16 else value
+
+
+@triton.jit
+def _as_float(count: tensor) -> tensor:
+    return count.to(tl.float32, bitcast=True) if count.dtype == tl.int32 else count
 
 
 @triton.jit
@@ -461,7 +524,7 @@ def _real(at: tensor) -> tensor:
 @triton.jit
 def _run_steps(
     r: tensor, g: tensor, b: tensor, row: tensor, first: tensor, last: tensor, steps: tensor, mean: tensor,
-    channel: tensor, C: constexpr,
+    channel: tensor, C: constexpr, FINITE: constexpr,
 ) -> tuple[tensor, tensor, tensor]:  # fmt: skip
     """Change the colours by the steps from `first` up to `last`."""
     codes = row + _NORM + 2 * C
@@ -470,14 +533,14 @@ def _run_steps(
         if code != _NOTHING:
             f = _real(codes + steps + i)
             if code == _CLAMP:
-                r, g, b = _clamp(r), _clamp(g), _clamp(b)
+                r, g, b = _clamp(r, FINITE), _clamp(g, FINITE), _clamp(b, FINITE)
             elif code == _BRIGHTNESS:
-                r, g, b = _clamp(r * f), _clamp(g * f), _clamp(b * f)
+                r, g, b = _clamp(r * f, FINITE), _clamp(g * f, FINITE), _clamp(b * f, FINITE)
             elif code == _CONTRAST:
-                r, g, b = _mix_gray(r, mean, f), _mix_gray(g, mean, f), _mix_gray(b, mean, f)
+                r, g, b = _mix_gray(r, mean, f, FINITE), _mix_gray(g, mean, f, FINITE), _mix_gray(b, mean, f, FINITE)
             elif code == _SATURATION:
                 gray = _gray(r, g, b, C)
-                r, g, b = _mix_gray(r, gray, f), _mix_gray(g, gray, f), _mix_gray(b, gray, f)
+                r, g, b = _mix_gray(r, gray, f, FINITE), _mix_gray(g, gray, f, FINITE), _mix_gray(b, gray, f, FINITE)
             elif code == _HUE:
                 r, g, b = _shift_hue(r, g, b, f)
             elif code == _GRAYSCALE:
@@ -494,13 +557,16 @@ def _run_steps(
 
 
 @triton.jit
-def _clamp(x: tensor) -> tensor:
+def _clamp(x: tensor, FINITE: constexpr) -> tensor:
+    """Clamp to [0, 1]; NaN stays NaN, unless it cannot be there: then the instruction that computed x clamps it."""
+    if FINITE:
+        return tl.minimum(tl.maximum(x, 0.0), 1.0)
     return tl.clamp(x, 0.0, 1.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
-def _mix_gray(x: tensor, gray: tensor, f: tensor) -> tensor:
-    return _clamp(f * x + (1 - f) * gray)
+def _mix_gray(x: tensor, gray: tensor, f: tensor, FINITE: constexpr) -> tensor:
+    return _clamp(f * x + (1 - f) * gray, FINITE)
 
 
 @triton.jit
@@ -524,7 +590,7 @@ def _shift_hue(r: tensor, g: tensor, b: tensor, turns: tensor) -> tuple[tensor, 
     sector = tl.where(value == r, 0.0, tl.where(value == g, 2.0, 4.0))
     hue = 6 * turns + sector + above / tl.where(chroma > 0, chroma, 1.0)
     hue -= 6 * tl.floor(hue * (1 / 6))
-    r = value - chroma * _clamp(2 - tl.abs(hue - 3))
-    g = value - chroma * _clamp(tl.abs(hue - 2) - 1)
-    b = value - chroma * _clamp(tl.abs(hue - 4) - 1)
+    r = value - chroma * _clamp(2 - tl.abs(hue - 3), True)  # where this was NaN, chroma is
+    g = value - chroma * _clamp(tl.abs(hue - 2) - 1, True)
+    b = value - chroma * _clamp(tl.abs(hue - 4) - 1, True)
     return r, g, b
