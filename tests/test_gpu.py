@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.cases import Array, blurs, colours, exact, noise, packed, seeds, turns
+from helpers.cases import Array, blurs, colours, exact, noise, packed, recipes, seeds, turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -88,6 +88,25 @@ def collated(*views: View, images: int = 3, seed: int = 0, dtype: type = np.uint
     collate = MultiViewCollateFunction(list(views), seed=seed, render="late", mode=None)
     result: Views = collate([noise(20 + i, 24 - i, seed=i, dtype=dtype) for i in range(images)])
     return result
+
+
+class Launches:
+    """A kernel that records the grids it is launched with."""
+
+    def __init__(self, kernel: Any, grids: list[Any]) -> None:
+        self.kernel, self.grids = kernel, grids
+
+    def __getitem__(self, grid: Any) -> Any:
+        self.grids.append(grid)
+        return self.kernel[grid]
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    grids: list[Any] = []
+    for name in ("weigh", "draw_tiles", "finish_rows", "blur_down"):
+        monkeypatch.setattr(gpu, name, Launches(getattr(gpu, name), grids))
+    return grids
 
 
 # --- the same pixels --------------------------------------------------------------------------------------------
@@ -217,6 +236,66 @@ def test_pixels_that_no_operation_changes_are_copied() -> None:
         assert view.count_nonzero() == exactly.count_nonzero()
 
 
+# --- 16 bits, where what waits has 65,535 levels; and what is not finite ------------------------------------------
+
+
+@light
+@given(
+    operations=recipes(),
+    size=small,
+    dtype=dtypes,
+    to=st.sampled_from([torch.bfloat16, torch.float16]),
+    last=st.booleans(),
+    seed=seeds,
+)
+def test_views_of_16_bits_are_those_of_32_rounded(
+    operations: list[Operation], size: tuple[int, int], dtype: type, to: torch.dtype, last: bool, seed: int
+) -> None:
+    views = packed(operations, [noise(*size, seed=seed % 7 + i, dtype=dtype) for i in range(2)], seed)
+    form = torch.channels_last if last else torch.contiguous_format
+    (ours,) = render(views.images, views.table, views.views, Output(DEVICE, to, form), "gpu")
+    (truth,) = rendered(views, "reference", torch.float64)
+    assert ours.dtype == to
+    assert ours.is_contiguous(memory_format=form)
+    # a last digit, since the interpreter cuts off bfloat16; and half a level, times jitter and Normalize
+    close = torch.finfo(to).eps * truth.abs() + (2e-4 if dtype is np.uint8 else 1e-4)
+    assert ((ours.cpu().double() - truth).abs() <= close).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_values_that_16_bits_cannot_hold_wait_in_32(dtype: type) -> None:
+    operations = [RandomResizedCrop(12), Normalize(0.5, 0.1), RandomGaussianBlur((0.5, 1.0), p=1)]
+    views = packed(operations, [noise(20, 20, seed=i, dtype=dtype) for i in range(3)])
+    (ours,), (truth,) = rendered(views, dtype=torch.float16), rendered(views, "reference", torch.float64)
+    assert ours.dtype == torch.float16
+    assert truth.min() < 0
+    torch.testing.assert_close(ours.double(), truth, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")  # the interpreter computes with NumPy
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_spreads_as_far_as_the_blur(value: float) -> None:
+    image = noise(40, 40, dtype=np.float32)
+    image[20, 20, 1] = value
+    (ours,) = rendered(packed([RandomGaussianBlur((1.0, 1.0), p=1)], [image]))
+    (truth,) = rendered(packed([RandomGaussianBlur((1.0, 1.0), p=1)], [image]), "reference")
+    assert torch.equal(ours.isfinite(), truth.isfinite())
+    assert (~truth.isfinite()).sum() == 81
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_more_views_than_the_scratch_holds_are_blurred_in_turns(
+    monkeypatch: pytest.MonkeyPatch, launches: list[Any], dtype: torch.dtype
+) -> None:
+    views = collated(simclr(16), View(RandomResizedCrop(16), RandomGaussianBlur((1, 2), p=1)), images=3)
+    before = rendered(views, dtype=dtype)
+    few = len(launches)
+    monkeypatch.setattr(gpu, "_SCRATCH", 2 * 3 * 16 * 32 * 4)  # two views
+    for ours, expected in zip(rendered(views, dtype=dtype), before, strict=True):
+        assert torch.equal(ours, expected)
+    assert len(launches) >= 2 * few + 2
+
+
 # --- batches and launches ---------------------------------------------------------------------------------------
 
 
@@ -243,25 +322,6 @@ def test_views_of_different_recipes_are_rendered_together() -> None:
         ),
         1e-5,
     )
-
-
-class Launches:
-    """A kernel that records the grids it is launched with."""
-
-    def __init__(self, kernel: Any, grids: list[Any]) -> None:
-        self.kernel, self.grids = kernel, grids
-
-    def __getitem__(self, grid: Any) -> Any:
-        self.grids.append(grid)
-        return self.kernel[grid]
-
-
-@pytest.fixture
-def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    grids: list[Any] = []
-    for name in ("weigh", "draw_tiles", "finish_rows", "blur_down"):
-        monkeypatch.setattr(gpu, name, Launches(getattr(gpu, name), grids))
-    return grids
 
 
 @pytest.mark.parametrize(

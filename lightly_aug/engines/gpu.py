@@ -25,7 +25,7 @@ __all__ = ["knows", "run"]
 
 _WEIGH: Final = {"BLOCK": 256, "num_warps": 4}
 _DRAW: Final = {"TILE_Y": 32, "TILE_X": 32, "num_warps": 4}
-_FINISH: Final = {"TILE_Y": 16, "TILE_X": 32, "num_warps": 2}
+_FINISH: Final = {"TILE_Y": 32, "TILE_X": 32, "num_warps": 4}
 _BLUR: Final = {"TILE_Y": 32, "TILE_X": 32, "num_warps": 4}
 
 _ALIGN: Final = 8
