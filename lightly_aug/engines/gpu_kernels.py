@@ -1,7 +1,7 @@
 """The kernels of the GPU engine, in Triton. `lightly_aug.engines.program` says what each code does to a pixel.
 
-Every program of a grid works on one image, whose numbers are a row of one table of 64-bit words: whole numbers, the
-bits of a float64, or the bits of a float32 in the lower half.
+Every program of a grid works on one image. The numbers of n images are one table of 64-bit words, `(columns, n)`: whole
+numbers, the bits of a float64, or the bits of a float32 in the lower half.
 """
 
 # mypy: allow-untyped-decorators
@@ -26,22 +26,22 @@ from lightly_aug.engines.program import (
 
 __all__ = ["COLUMNS", "MOVES", "blur_down", "draw_tiles", "finish_rows", "weigh"]
 
-COLUMNS: Final = {
-    name: column
-    for column, name in enumerate(
-        ("start", "result", "contrast", "blur", "radius", "sigma", "bell")
-        + tuple(f"{name}_{axis}" for axis in "yx" for name in ("taps", "table", "side", "resized", "slope", "shift", "stride"))
-    )
-}
-"""Where the numbers of an image are in its row; behind them scale and bias of each channel, codes and values.
+_AXIS: Final = "taps", "table", "side", "resized", "slope", "shift", "stride"
+_NAMES: Final = "order", "start", "result", "contrast", "blur", "radius", "sigma", "bell"
 
-`start` is the first number of the box in the source, `result` that of the view; `bell` and `table` are where the
-weights of the blur and of an axis of the view begin. Position i on an axis shows place `slope` i + `shift` of the
-`resized` places, into which the `side` pixels of the box are resized; pixels are `stride` apart in the source. For a
-rotation the words from `taps_y` on are the map in float64, height and width of the source.
+COLUMNS: Final = {
+    name: i for i, name in enumerate([*_NAMES, *(f"{name}_{axis}" for axis in "yx" for name in _AXIS)])
+}
+"""The columns of the table; behind them scale and bias of each channel in one word, then code and value of each step.
+
+`order` is not an image's own: it is the number of the image whose turn it is. `start` is the first number of the box in
+the source, `result` that of the view; `bell` and `table` are where the weights of the blur and of an axis of the view
+begin. Position i on an axis shows place `slope` i + `shift` of the `resized` places, into which the `side` pixels of the
+box are resized; pixels are `stride` apart in the source. For a rotation the columns from `taps_y` on are the map in
+float64, height and width of the source.
 """
 
-_START, _RESULT, _CONTRAST_AT, _BLUR, _RADIUS, _SIGMA, _BELL = (constexpr(COLUMNS[name]) for name in [*COLUMNS][:7])
+_START, _RESULT, _CONTRAST_AT, _BLUR, _RADIUS, _SIGMA, _BELL = (constexpr(COLUMNS[name]) for name in _NAMES[1:])
 _AXIS_Y, _AXIS_X, _NORM = constexpr(COLUMNS["taps_y"]), constexpr(COLUMNS["taps_x"]), constexpr(len(COLUMNS))
 
 MOVES: Final = {"bilinear": 0, "bicubic": 1, "rotate": 2}
@@ -53,11 +53,36 @@ _SATURATION, _HUE, _GRAYSCALE, _SOLARIZE, _NORMALIZE = map(
 )
 
 # one compiled kernel for all sizes and batches
-_RUNTIME: Final = ("columns", "steps", "tiles", "height", "width", "units", "first", "blurs")
+_RUNTIME: Final = ("n", "steps", "tiles", "height", "width", "units", "first", "blurs")
 
 # The bits of a small whole number k are those of the float32 k / 2^149. The GPU multiplies such numbers as fast as others,
 # so this conversion costs nothing: weights are multiplied by _UP, the sums by _DOWN and the unit of the numbers.
 _UP, _DOWN = constexpr(2.0**126), constexpr(2.0**23)
+
+
+# --- the table --------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _image(table: tensor, at: tensor) -> tensor:
+    """Find the image whose turn it is."""
+    return table + tl.load(table + at)
+
+
+@triton.jit
+def _word(image: tensor, n: tensor, column: tensor) -> tensor:
+    return tl.load(image + column * n)
+
+
+@triton.jit
+def _real(word: tensor) -> tensor:
+    """Take the float32 in the lower half of a word."""
+    return word.to(tl.int32).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _double(word: tensor) -> tensor:
+    return word.to(tl.float64, bitcast=True)
 
 
 # --- weights: once for every row and column of a view, and for every blur ---------------------------------------
@@ -65,27 +90,27 @@ _UP, _DOWN = constexpr(2.0**126), constexpr(2.0**23)
 
 @triton.jit(do_not_specialize=_RUNTIME)
 def weigh(
-    rows: tensor, columns: tensor, weights: tensor, offsets: tensor, height: tensor, width: tensor,
+    table: tensor, n: tensor, weights: tensor, offsets: tensor, height: tensor, width: tensor,
     MOVE: constexpr, ANTIALIAS: constexpr, INTEGERS: constexpr, BLOCK: constexpr,
 ) -> None:  # fmt: skip
     """Compute the weights of the taps of one axis of one view, in float64, and their offsets in the source."""
-    row = rows + (tl.program_id(0) // 2).to(tl.int64) * columns
+    image = _image(table, tl.program_id(0) // 2)
     if tl.program_id(0) % 2 == 0:
-        if tl.load(row + _RADIUS) > 0:
-            _weigh_bell(row, weights, BLOCK)
+        if _word(image, n, _RADIUS) > 0:
+            _weigh_bell(image, n, weights, BLOCK)
         if MOVE != _ROTATE:
-            _weigh_axis(row + _AXIS_Y, weights, offsets, height, MOVE, ANTIALIAS, 1.0, BLOCK)
+            _weigh_axis(image + _AXIS_Y * n, n, weights, offsets, height, MOVE, ANTIALIAS, 1.0, BLOCK)
     else:
         if MOVE != _ROTATE:
-            _weigh_axis(row + _AXIS_X, weights, offsets, width, MOVE, ANTIALIAS, _UP if INTEGERS else 1.0, BLOCK)
+            _weigh_axis(image + _AXIS_X * n, n, weights, offsets, width, MOVE, ANTIALIAS, _UP if INTEGERS else 1.0, BLOCK)
 
 
 @triton.jit
-def _weigh_bell(row: tensor, weights: tensor, BLOCK: constexpr) -> None:
+def _weigh_bell(image: tensor, n: tensor, weights: tensor, BLOCK: constexpr) -> None:
     """Compute one half of the blur's weights, from the centre outwards."""
-    radius = tl.load(row + _RADIUS).to(tl.int32)
-    bell = weights + tl.load(row + _BELL)
-    sigma = _real(row + _SIGMA)
+    radius = _word(image, n, _RADIUS).to(tl.int32)
+    bell = weights + _word(image, n, _BELL)
+    sigma = _real(_word(image, n, _SIGMA))
     total = tl.full((), -1.0, tl.float32)  # the centre is counted twice
     for first in range(0, radius + 1, BLOCK):
         t = first + tl.arange(0, BLOCK)
@@ -103,13 +128,13 @@ def _bell(t: tensor, sigma: tensor) -> tensor:
 
 @triton.jit
 def _weigh_axis(
-    axis: tensor, weights: tensor, offsets: tensor, length: tensor,
+    axis: tensor, n: tensor, weights: tensor, offsets: tensor, length: tensor,
     MOVE: constexpr, ANTIALIAS: constexpr, GAIN: constexpr, BLOCK: constexpr,
 ) -> None:  # fmt: skip
     """Compute the weights of one axis, tap by tap; a place outside of the resized image weighs nothing."""
-    taps, table = tl.load(axis).to(tl.int32), tl.load(axis + 1)
-    side, resized = tl.load(axis + 2).to(tl.int32), tl.load(axis + 3)
-    slope, shift, stride = tl.load(axis + 4), tl.load(axis + 5), tl.load(axis + 6).to(tl.int32)
+    taps, table = _word(axis, n, 0).to(tl.int32), _word(axis, n, 1)
+    side, resized = _word(axis, n, 2).to(tl.int32), _word(axis, n, 3)
+    slope, shift, stride = _word(axis, n, 4), _word(axis, n, 5), _word(axis, n, 6).to(tl.int32)
     half: constexpr = 2 if MOVE == _BICUBIC else 1
     scale = side.to(tl.float64) / resized.to(tl.float64)
     stretch = tl.maximum(scale, 1.0) if ANTIALIAS else tl.full((), 1.0, tl.float64)
@@ -157,7 +182,7 @@ def _weight(
 @triton.jit(do_not_specialize=_RUNTIME)
 def draw_tiles(
     pixels: tensor, weights: tensor, offsets: tensor,
-    rows: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
+    table: tensor, n: tensor, steps: tensor, sums: tensor, tiles: tensor,
     views: tensor, waiting: tensor, height: tensor, width: tensor,
     C: constexpr, LAST: constexpr, FINITE: constexpr, MOVE: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
 ) -> None:  # fmt: skip
@@ -169,26 +194,26 @@ def draw_tiles(
     at = tl.program_id(0) // tiles
     tile = tl.program_id(0) % tiles
     channel = tl.program_id(1)
-    row = rows + at.to(tl.int64) * columns
+    image = _image(table, at)
     tiles_x = tl.cdiv(width, TILE_X)
     y = tile // tiles_x * TILE_Y + tl.arange(0, TILE_Y)
     x = tile % tiles_x * TILE_X + tl.arange(0, TILE_X)
-    source = pixels + tl.load(row + _START) + channel
+    source = pixels + _word(image, n, _START) + channel
     if MOVE == _ROTATE:
-        r, g, b = _rotate(source, row, y, x, C)
+        r, g, b = _rotate(source, image, n, y, x, C)
     else:
-        r, g, b = _resample(source, weights, offsets, row, y, x, height, width, C)
-    contrast = tl.load(row + _CONTRAST_AT).to(tl.int32)
-    blurs = tl.load(row + _RADIUS) > 0
-    stop = tl.where(blurs, tl.load(row + _BLUR).to(tl.int32), steps)
+        r, g, b = _resample(source, weights, offsets, image, n, y, x, height, width, C)
+    contrast = _word(image, n, _CONTRAST_AT).to(tl.int32)
+    blurs = _word(image, n, _RADIUS) > 0
+    stop = tl.where(blurs, _word(image, n, _BLUR).to(tl.int32), steps)
     stop = tl.where(contrast >= 0, contrast, stop)
-    r, g, b = _run_steps(r, g, b, row, 0, stop, steps, 0.0, channel, C, FINITE)
+    r, g, b = _run_steps(r, g, b, image, n, 0, stop, 0.0, channel, C, FINITE)
     inside = (y < height)[:, None] & (x < width)[None, :]
     if contrast >= 0:
         gray = tl.where(inside, _gray(r, g, b, C), 0.0)
         tl.store(sums + at.to(tl.int64) * tiles + tile, tl.sum(tl.sum(gray, 1), 0))
     stride_c, stride_y = _strides(height, width, C, LAST)
-    result = tl.load(row + _RESULT) + channel * stride_c
+    result = _word(image, n, _RESULT) + channel * stride_c
     to = _places(y[:, None] * stride_y, x[None, :], C, LAST)
     if (contrast >= 0) | blurs:
         _store(waiting + result, stride_c, to, r, g, b, inside, C)
@@ -198,13 +223,13 @@ def draw_tiles(
 
 @triton.jit
 def _resample(
-    source: tensor, weights: tensor, offsets: tensor, row: tensor, y: tensor, x: tensor, height: tensor, width: tensor,
-    C: constexpr,
+    source: tensor, weights: tensor, offsets: tensor, image: tensor, n: tensor, y: tensor, x: tensor,
+    height: tensor, width: tensor, C: constexpr,
 ) -> tuple[tensor, tensor, tensor]:  # fmt: skip
     """Sum the taps of each pixel: three channels, or one three times."""
     y, x = tl.minimum(y, height - 1), tl.minimum(x, width - 1)
-    taps_y, table_y = tl.load(row + _AXIS_Y).to(tl.int32), tl.load(row + _AXIS_Y + 1) + y
-    taps_x, table_x = tl.load(row + _AXIS_X).to(tl.int32), tl.load(row + _AXIS_X + 1) + x
+    taps_y, table_y = _word(image, n, _AXIS_Y).to(tl.int32), _word(image, n, _AXIS_Y + 1) + y
+    taps_x, table_x = _word(image, n, _AXIS_X).to(tl.int32), _word(image, n, _AXIS_X + 1) + x
     r = tl.zeros((y.shape[0], x.shape[0]), tl.float32)
     g = r
     b = r
@@ -251,11 +276,13 @@ def _to_unit(r: tensor, g: tensor, b: tensor, source: tensor, C: constexpr) -> t
 
 
 @triton.jit
-def _rotate(source: tensor, row: tensor, y: tensor, x: tensor, C: constexpr) -> tuple[tensor, tensor, tensor]:
+def _rotate(
+    source: tensor, image: tensor, n: tensor, y: tensor, x: tensor, C: constexpr
+) -> tuple[tensor, tensor, tensor]:
     """Rotate: bilinear, zeros outside."""
-    top, below = _locate(row + _AXIS_Y, y, x)
-    left, beside = _locate(row + _AXIS_Y + 3, y, x)
-    height, width = tl.load(row + _AXIS_Y + 6).to(tl.int32), tl.load(row + _AXIS_Y + 7).to(tl.int32)
+    top, below = _locate(image + _AXIS_Y * n, n, y, x)
+    left, beside = _locate(image + (_AXIS_Y + 3) * n, n, y, x)
+    height, width = _word(image, n, _AXIS_Y + 6).to(tl.int32), _word(image, n, _AXIS_Y + 7).to(tl.int32)
     gain: constexpr = _UP if source.dtype.element_ty == tl.uint8 else 1.0
     r = tl.zeros_like(below)
     g = r
@@ -274,17 +301,15 @@ def _rotate(source: tensor, row: tensor, y: tensor, x: tensor, C: constexpr) -> 
 
 
 @triton.jit
-def _locate(row: tensor, y: tensor, x: tensor) -> tuple[tensor, tensor]:
+def _locate(map: tensor, n: tensor, y: tensor, x: tensor) -> tuple[tensor, tensor]:
     """Compute one coordinate of a map as a whole number and a rest in [0, 1); doubles only along the two axes.
 
     Triton may compute the same number twice, in one layout for addresses and in another for weights, and the compiler
     fuses multiplications and additions as it likes. So every number that is rounded to a whole one is written with an
     explicit `fma`: else address and weight can belong to neighbouring pixels.
     """
-    slope = tl.load(row + 1).to(tl.float64, bitcast=True)
-    down = tl.fma(
-        tl.load(row).to(tl.float64, bitcast=True), y.to(tl.float64), tl.load(row + 2).to(tl.float64, bitcast=True)
-    )
+    steep, slope = _double(_word(map, n, 0)), _double(_word(map, n, 1))
+    down = tl.fma(steep, y.to(tl.float64), _double(_word(map, n, 2)))
     across = slope * x
     whole = tl.floor(down).to(tl.int32)[:, None] + tl.floor(across).to(tl.int32)[None, :]
     rest = tl.fma(slope, x.to(tl.float64), -tl.floor(across))
@@ -300,7 +325,7 @@ def _locate(row: tensor, y: tensor, x: tensor) -> tuple[tensor, tensor]:
 # the reads of the blur, which cannot be wide, would be scattered
 @triton.jit(do_not_specialize=(*_RUNTIME, "pitch"))
 def finish_rows(
-    weights: tensor, rows: tensor, columns: tensor, steps: tensor, sums: tensor, tiles: tensor,
+    weights: tensor, table: tensor, n: tensor, steps: tensor, sums: tensor, tiles: tensor,
     views: tensor, waiting: tensor, height: tensor, units: tensor,
     blurred: tensor, pitch: tensor, first: tensor, blurs: tensor,
     C: constexpr, LAST: constexpr, FINITE: constexpr, ALIGN: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
@@ -314,28 +339,28 @@ def finish_rows(
     strips = tl.cdiv(height, TILE_Y)
     at = first + tl.program_id(0) // strips
     channel = tl.program_id(1)
-    row = rows + at.to(tl.int64) * columns
+    image = _image(table, at)
     top = tl.program_id(0) % strips * TILE_Y
-    radius = tl.load(row + _RADIUS).to(tl.int32)
-    contrast = tl.load(row + _CONTRAST_AT).to(tl.int32)
+    radius = _word(image, n, _RADIUS).to(tl.int32)
+    contrast = _word(image, n, _CONTRAST_AT).to(tl.int32)
     stride_c, stride_y = _strides(height, width, C, LAST)
-    result = tl.load(row + _RESULT) // ALIGN * ALIGN + channel * stride_c
+    result = _word(image, n, _RESULT) // ALIGN * ALIGN + channel * stride_c
     if contrast >= 0:
         mean = _average_gray(sums + at.to(tl.int64) * tiles, tiles, height, width)
-        stop = tl.where(radius > 0, tl.load(row + _BLUR).to(tl.int32), steps)
+        stop = tl.where(radius > 0, _word(image, n, _BLUR).to(tl.int32), steps)
         end = tl.minimum(top + TILE_Y, height) * width
         for begin in range(top * width, end, TILE_Y * TILE_X):
             place = begin + tl.arange(0, TILE_Y * TILE_X)  # rows are one behind the other
             to = place * C if LAST else place
             r, g, b = _load(waiting + result, stride_c, to, place < end, C)
-            r, g, b = _run_steps(r, g, b, row, contrast, stop, steps, mean, channel, C, FINITE)
+            r, g, b = _run_steps(r, g, b, image, n, contrast, stop, mean, channel, C, FINITE)
             if radius > 0:
                 _store(waiting + result, stride_c, to, r, g, b, place < end, C)
             else:
                 _store(views + result, stride_c, to, r, g, b, place < end, C)
     if radius > 0:
         tl.debug_barrier()  # these rows are complete, and no other program reads or writes them
-        bell = weights + tl.load(row + _BELL)
+        bell = weights + _word(image, n, _BELL)
         plane = height.to(tl.int64) * pitch
         blurred += ((at - blurs) * C + channel) * plane
         y = top + tl.arange(0, TILE_Y)
@@ -403,7 +428,7 @@ def _blur_across(
 
 @triton.jit(do_not_specialize=_RUNTIME)
 def blur_down(
-    weights: tensor, rows: tensor, columns: tensor, steps: tensor, tiles: tensor,
+    weights: tensor, table: tensor, n: tensor, steps: tensor, tiles: tensor,
     views: tensor, height: tensor, units: tensor, blurred: tensor, pitch: tensor, first: tensor,
     C: constexpr, LAST: constexpr, FINITE: constexpr, ALIGN: constexpr, TILE_Y: constexpr, TILE_X: constexpr,
 ) -> None:  # fmt: skip
@@ -412,18 +437,18 @@ def blur_down(
     number = tl.program_id(0) // tiles
     tile = tl.program_id(0) % tiles
     channel = tl.program_id(1)
-    row = rows + (first + number).to(tl.int64) * columns
+    image = _image(table, first + number)
     tiles_x = tl.cdiv(width, TILE_X)
     y = tile // tiles_x * TILE_Y + tl.arange(0, TILE_Y)
     x = tile % tiles_x * TILE_X + tl.arange(0, TILE_X)
-    radius = tl.load(row + _RADIUS).to(tl.int32)
-    bell = weights + tl.load(row + _BELL)
+    radius = _word(image, n, _RADIUS).to(tl.int32)
+    bell = weights + _word(image, n, _BELL)
     plane = height.to(tl.int64) * pitch
     source = blurred + (number * C + channel) * plane
     r, g, b = _blur_down(source, plane, pitch, y, x, height, bell, radius, C)
-    r, g, b = _run_steps(r, g, b, row, tl.load(row + _BLUR).to(tl.int32), steps, steps, 0.0, channel, C, FINITE)
+    r, g, b = _run_steps(r, g, b, image, n, _word(image, n, _BLUR).to(tl.int32), steps, 0.0, channel, C, FINITE)
     stride_c, stride_y = _strides(height, width, C, LAST)
-    result = tl.load(row + _RESULT) // ALIGN * ALIGN + channel * stride_c
+    result = _word(image, n, _RESULT) // ALIGN * ALIGN + channel * stride_c
     to = _places(y[:, None] * stride_y, x[None, :], C, LAST)
     _store(views + result, stride_c, to, r, g, b, (y < height)[:, None] & (x < width)[None, :], C)
 
@@ -512,26 +537,20 @@ def _as_float(count: tensor) -> tensor:
     return count.to(tl.float32, bitcast=True) if count.dtype == tl.int32 else count
 
 
-@triton.jit
-def _real(at: tensor) -> tensor:
-    """Read the float32 in the lower half of a word."""
-    return tl.load(at).to(tl.int32).to(tl.float32, bitcast=True)
-
-
 # --- colours ----------------------------------------------------------------------------------------------------
 
 
 @triton.jit
 def _run_steps(
-    r: tensor, g: tensor, b: tensor, row: tensor, first: tensor, last: tensor, steps: tensor, mean: tensor,
+    r: tensor, g: tensor, b: tensor, image: tensor, n: tensor, first: tensor, last: tensor, mean: tensor,
     channel: tensor, C: constexpr, FINITE: constexpr,
 ) -> tuple[tensor, tensor, tensor]:  # fmt: skip
     """Change the colours by the steps from `first` up to `last`."""
-    codes = row + _NORM + 2 * C
     for i in range(first, last):
-        code = tl.load(codes + i).to(tl.int32)
+        step = _word(image, n, _NORM + C + i)
+        code = (step >> 32).to(tl.int32)
         if code != _NOTHING:
-            f = _real(codes + steps + i)
+            f = _real(step)
             if code == _CLAMP:
                 r, g, b = _clamp(r, FINITE), _clamp(g, FINITE), _clamp(b, FINITE)
             elif code == _BRIGHTNESS:
@@ -549,10 +568,10 @@ def _run_steps(
             elif code == _SOLARIZE:
                 r, g, b = tl.where(r < f, r, 1 - r), tl.where(g < f, g, 1 - g), tl.where(b < f, b, 1 - b)
             elif code == _NORMALIZE:
-                r = _normalize(r, row + _NORM + channel, C)
+                r = _normalize(r, _word(image, n, _NORM + channel))
                 if C == 3:
-                    g = _normalize(g, row + _NORM + 1, C)
-                    b = _normalize(b, row + _NORM + 2, C)
+                    g = _normalize(g, _word(image, n, _NORM + 1))
+                    b = _normalize(b, _word(image, n, _NORM + 2))
     return r, g, b
 
 
@@ -570,8 +589,8 @@ def _mix_gray(x: tensor, gray: tensor, f: tensor, FINITE: constexpr) -> tensor:
 
 
 @triton.jit
-def _normalize(x: tensor, scale: tensor, C: constexpr) -> tensor:
-    return x * _real(scale) + _real(scale + C)
+def _normalize(x: tensor, word: tensor) -> tensor:
+    return x * _real(word) + _real(word >> 32)
 
 
 @triton.jit

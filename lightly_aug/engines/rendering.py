@@ -153,21 +153,26 @@ def render(
     sources = [images] * len(views)
     rendered: list[Tensor] = [images.pixels] * len(views)
     for turn in range(max(map(len, plans), default=0)):
-        programs: dict[int, Program] = {}  # the engine gets those of all views at once, and may join them
+        together: dict[tuple[object, ...], list[int]] = {}  # equal passes over the same images: they are lowered once
         for i, plan in enumerate(plans):
             if turn >= len(plan):
                 continue
             part, last = plan[turn], turn == len(plan) - 1
             if turn > 0:
                 sources[i] = _repack(rendered[i], raw=sources[i].raw and plan[turn - 1].keeps_values)
-            wanted = outputs[i] if last else outputs[i]._replace(dtype=torch.float32)
+            dtype = outputs[i].dtype if last else torch.float32
+            assert dtype is not None
             if part.fused:
-                programs[i] = part.lower(sources[i], table[i].double().numpy(), wanted)
+                together.setdefault((id(part), id(sources[i]), dtype), []).append(i)
             else:
-                assert wanted.dtype is not None
-                rendered[i] = reference.render(sources[i], table[i, :, part.columns], part.operations, wanted.dtype)
+                rendered[i] = reference.render(sources[i], table[i, :, part.columns], part.operations, dtype)
+        programs = list[Program]()  # the engine gets all at once, and may join them
+        for (_, _, dtype), which in together.items():
+            drawn = table[which].flatten(0, 1).double().numpy()
+            wanted = output._replace(dtype=dtype)
+            programs.append(plans[which[0]][turn].lower(sources[which[0]], drawn, wanted, len(which)))
         if fast is not None and programs:
-            for i, view in zip(programs, fast.run(list(programs.values())), strict=True):
+            for i, view in zip((i for which in together.values() for i in which), fast.run(programs), strict=True):
                 rendered[i] = view
     return [view.to(memory_format=output.memory_format) for view in rendered]
 
