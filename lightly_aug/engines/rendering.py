@@ -44,6 +44,8 @@ def choose(engine: str, device: torch.device) -> str:
     if (engine == "cpu" and device.type != "cpu") or (engine == "gpu" and device.type != "cuda" and not interpreted):
         kind = {"cpu": "the CPU", "gpu": "a CUDA device"}[engine]
         raise ValueError(f"engine {engine!r} cannot render on {str(device)!r}: use engine='auto', or {kind}")
+    if engine == "gpu" and device.type == "cuda" and find_spec("triton") and (reason := _why_no_gpu()):
+        raise ValueError(f"engine 'gpu' cannot render on {str(device)!r}; {reason}")
     return engine
 
 
@@ -56,15 +58,9 @@ def _find_engine(device_type: str) -> str:
             return "cpu"
         reason = "Numba, which the fast one needs, is not installed: pip install numba"
     elif device_type == "cuda":
-        version = _triton_version()
-        if torch.version.hip is None and version >= (3, 3):
+        reason = _why_no_gpu()
+        if not reason:
             return "gpu"
-        if torch.version.hip is not None:
-            reason = "there is no fast one for AMD GPUs: with render='worker' the fast one of the CPU renders"
-        elif version == (0, 0):
-            reason = "Triton, which the fast one needs, is not installed; PyTorch for CUDA brings it on Linux"
-        else:
-            reason = f"Triton {version[0]}.{version[1]} cannot compile the fast one: PyTorch 2.7 or later brings 3.3"
     elif device_type != "meta":
         reason = f"there is no fast one for {device_type!r}: with render='worker' the fast one of the CPU renders"
     if reason:
@@ -73,6 +69,18 @@ def _find_engine(device_type: str) -> str:
             stacklevel=3,
         )
     return "reference"
+
+
+def _why_no_gpu() -> str:
+    """Say why the engine "gpu" cannot run on CUDA devices; nothing where it can."""
+    version = _triton_version()
+    if torch.version.hip is not None:
+        return "there is no fast one for AMD GPUs: with render='worker' the fast one of the CPU renders"
+    if version == (0, 0):
+        return "Triton, which the fast one needs, is not installed; PyTorch for CUDA brings it on Linux"
+    if version < (3, 3):
+        return f"Triton {version[0]}.{version[1]} cannot compile the fast one: PyTorch 2.7 or later brings 3.3"
+    return ""
 
 
 def _triton_version() -> tuple[int, int]:
