@@ -5,8 +5,9 @@
 From a batch of 256×256 8-bit photographs to bf16 views, SimCLR's 2×224 and DINO's 2×224 + 8×96, all on the device: with
 ours and with the rivals that are installed (`pip install torchtransform triton-augment nvidia-dali-cuda130`). The
 report has the time, the number of kernel launches, how long each kernel runs, how long the host takes, the memory that
-is needed, whether the host waits, how long the first batch takes, and the distance from the floor that the memory sets: the images read once, the views written once, as fast as
-this device copies in the same run. It is written after each workload, so a run that is cut off leaves a report.
+is needed, whether the host waits, how long the first batch takes, and the distance from the floor that the memory sets:
+the images read once, the views written once, as fast as this device copies in the same run. It is written after each
+workload, so a run that is cut off leaves a report.
 """
 
 import argparse
@@ -91,7 +92,9 @@ def main() -> int:
         parser.error(f"--only must be some of {', '.join(RIVALS)}, got {', '.join(unknown)}")
     if chosen.host:
         for method, specs in WORKLOADS.items():
-            print(f"{method}, {chosen.batch} images: {1e3 * measure_host(chosen.batch, specs):.2f} ms of the host a batch")
+            print(
+                f"{method}, {chosen.batch} images: {1e3 * measure_host(chosen.batch, specs):.2f} ms of the host a batch"
+            )
         return 0
     if not torch.cuda.is_available():
         print("python -m benchmarks.gpu needs a CUDA device, and PyTorch sees none", file=sys.stderr)
@@ -159,8 +162,8 @@ def costs_table(results: Results, costs: dict[str, Cost], images: int, floor: in
         waits = {True: "yes", False: "no", None: "?"}[taken.waits]
         extra = "?" if taken.extra_mb is None else f"{taken.extra_mb:,.0f}"
         lines.append(
-            f"| {name} | {1e3 * seconds:.3f} | {taken.kernels_ms:.3f} | {taken.host_ms:.3f} | {least / seconds:.1%} | {taken.launches} "
-            f"| {extra} | {waits} |"
+            f"| {name} | {1e3 * seconds:.3f} | {taken.kernels_ms:.3f} | {taken.host_ms:.3f} | {least / seconds:.1%} "
+            f"| {taken.launches} | {extra} | {waits} |"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Compile the kernels of the GPU engine ahead of time, without a device: `python -m benchmarks.gpu_static [--targets N]`.
+"""Compile the GPU engine's kernels ahead of time, without a device: `python -m benchmarks.gpu_static [--targets N …]`.
 
 Prints registers, spilt bytes, shared memory, instructions and how many of them compute in float64, for each kernel and
 compute capability. The assembler and the disassembler come with Triton.

@@ -183,7 +183,7 @@ def test_a_view_of_many_tiles() -> None:
     radii = gpu._radii(views.draws[0]["RandomGaussianBlur.sigma"].numpy())
     assert 0 in radii
     assert max(radii) > 8
-    # on a GPU, which fuses multiplications and additions, it is more than the interpreter's 1e-5: Normalize divides by .225
+    # 1e-5 under the interpreter; GPUs fuse multiplications and additions, and Normalize divides by .225
     assert_same(views, 3e-5)
 
 

@@ -6,13 +6,17 @@ import subprocess
 import sys
 
 import pytest
+
 from benchmarks.gpu_static import Compiled, find_tool
 
 if find_tool() is None:
     pytest.skip("needs Triton for Linux with its CUDA tools", allow_module_level=True)
 
 # in a process of its own, as kernels may be interpreted in this one
-CODE = "import json, sys; from benchmarks.gpu_static import *; print(json.dumps(compile_kernels(90, **json.loads(sys.argv[1]))))"
+CODE = (
+    "import json, sys; from benchmarks.gpu_static import compile_kernels;"
+    "print(json.dumps(compile_kernels(90, **json.loads(sys.argv[1]))))"
+)
 
 
 @pytest.mark.parametrize(

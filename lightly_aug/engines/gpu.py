@@ -127,8 +127,8 @@ def _lay_out(programs: list[Program], views: list[list[Tensor]]) -> tuple[Tensor
     """Lay out the numbers of all images as the kernels read them.
 
     Returns:
-        The table, pinned for a GPU; the number of steps of the colours; how many weights there are; and, in the order of
-        the table, what each image waits for: 0 nothing, 1 its mean, 2 its blur.
+        The table, pinned for a GPU; the number of steps of the colours; the number of weights; and, for the images in
+        the order of their turns, what each waits for: 0 nothing, 1 its mean, 2 its blur.
     """
     move, first = programs[0].move, views[0][0]
     channels, height, width = first.shape[1:]

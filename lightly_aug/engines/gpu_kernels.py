@@ -29,15 +29,13 @@ __all__ = ["COLUMNS", "MOVES", "blur_down", "draw_tiles", "finish_rows", "weigh"
 _AXIS: Final = "taps", "table", "side", "resized", "slope", "shift", "stride"
 _NAMES: Final = "order", "start", "result", "contrast", "blur", "radius", "sigma", "bell"
 
-COLUMNS: Final = {
-    name: i for i, name in enumerate([*_NAMES, *(f"{name}_{axis}" for axis in "yx" for name in _AXIS)])
-}
+COLUMNS: Final = {name: i for i, name in enumerate([*_NAMES, *(f"{name}_{axis}" for axis in "yx" for name in _AXIS)])}
 """The columns of the table; behind them scale and bias of each channel in one word, then code and value of each step.
 
 `order` is not an image's own: it is the number of the image whose turn it is. `start` is the first number of the box in
 the source, `result` that of the view; `bell` and `table` are where the weights of the blur and of an axis of the view
-begin. Position i on an axis shows place `slope` i + `shift` of the `resized` places, into which the `side` pixels of the
-box are resized; pixels are `stride` apart in the source. For a rotation the columns from `taps_y` on are the map in
+begin. Position i on an axis shows place `slope` i + `shift` of the `resized` places, into which the `side` pixels of
+the box are resized; pixels are `stride` apart in the source. For a rotation the columns from `taps_y` on are the map in
 float64, height and width of the source.
 """
 
@@ -48,15 +46,13 @@ MOVES: Final = {"bilinear": 0, "bicubic": 1, "rotate": 2}
 _BICUBIC, _ROTATE = constexpr(1), constexpr(2)
 
 _NOTHING, _CLAMP, _BRIGHTNESS, _CONTRAST = map(constexpr, (NOTHING, CLAMP, BRIGHTNESS, CONTRAST))
-_SATURATION, _HUE, _GRAYSCALE, _SOLARIZE, _NORMALIZE = map(
-    constexpr, (SATURATION, HUE, GRAYSCALE, SOLARIZE, NORMALIZE)
-)
+_SATURATION, _HUE, _GRAYSCALE, _SOLARIZE, _NORMALIZE = map(constexpr, (SATURATION, HUE, GRAYSCALE, SOLARIZE, NORMALIZE))
 
 # one compiled kernel for all sizes and batches
 _RUNTIME: Final = ("n", "steps", "tiles", "height", "width", "units", "first", "blurs")
 
-# The bits of a small whole number k are those of the float32 k / 2^149. The GPU multiplies such numbers as fast as others,
-# so this conversion costs nothing: weights are multiplied by _UP, the sums by _DOWN and the unit of the numbers.
+# The bits of a small whole number k are those of the float32 k / 2^149. GPUs multiply such denormal numbers as fast as
+# others, so this conversion costs nothing: weights are multiplied by _UP, sums by _DOWN and the unit of the numbers.
 _UP, _DOWN = constexpr(2.0**126), constexpr(2.0**23)
 
 
@@ -100,9 +96,9 @@ def weigh(
             _weigh_bell(image, n, weights, BLOCK)
         if MOVE != _ROTATE:
             _weigh_axis(image + _AXIS_Y * n, n, weights, offsets, height, MOVE, ANTIALIAS, 1.0, BLOCK)
-    else:
-        if MOVE != _ROTATE:
-            _weigh_axis(image + _AXIS_X * n, n, weights, offsets, width, MOVE, ANTIALIAS, _UP if INTEGERS else 1.0, BLOCK)
+    elif MOVE != _ROTATE:
+        gain: constexpr = _UP if INTEGERS else 1.0
+        _weigh_axis(image + _AXIS_X * n, n, weights, offsets, width, MOVE, ANTIALIAS, gain, BLOCK)
 
 
 @triton.jit
@@ -153,8 +149,9 @@ def _weigh_axis(
         total = tl.zeros((BLOCK,), tl.float64)
         for k in range(0, taps):
             total += _weight(low + k, high, center, shrink, MOVE, ANTIALIAS)
+        gain = GAIN / total
         for k in range(0, taps):
-            weight = _weight(low + k, high, center, shrink, MOVE, ANTIALIAS) * GAIN / total
+            weight = _weight(low + k, high, center, shrink, MOVE, ANTIALIAS) * gain
             pixel = tl.maximum(tl.minimum(low + k, tl.minimum(high, side) - 1), 0)
             to = table + k * length + at
             tl.store(weights + to, tl.where(inside, weight, 0.0).to(tl.float32), at < length)

@@ -151,7 +151,9 @@ class Program(NamedTuple):
         return [
             Program(
                 images.select(i, i + n),
-                move._replace(**{name: getattr(move, name)[i : i + n] for name in ("boxes", "resized", "maps", "sizes")}),
+                move._replace(
+                    **{name: getattr(move, name)[i : i + n] for name in ("boxes", "resized", "maps", "sizes")}
+                ),
                 colours._replace(
                     **{name: getattr(colours, name)[i : i + n] for name in ("codes", "values", "contrast", "sigma")}
                 ),
