@@ -187,11 +187,12 @@ def _count_taps(side: Ints, resized: Ints, kind: str, *, antialias: bool) -> Int
     half = 2 if kind == "bicubic" else 1
     if not antialias:
         return np.full_like(side, 2 * half)
-    return np.minimum(np.ceil(2 * half * np.maximum(side / resized, 1)).astype(np.int64), side)
+    taps: Ints = np.minimum(np.ceil(2 * half * np.maximum(side / resized, 1)).astype(np.int64), side)
+    return taps
 
 
 def _count_steps(program: Program) -> int:
-    return program.move.clamp + program.colours.codes.shape[1]
+    return int(program.move.clamp + program.colours.codes.shape[1])
 
 
 def _lay_out_colours(program: Program, words: Ints, channels: int) -> None:

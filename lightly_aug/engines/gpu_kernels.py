@@ -240,7 +240,8 @@ def _resample(
             if C == 3:
                 g += weight * _read(at + 1, weight)
                 b += weight * _read(at + 2, weight)
-    return _to_unit(r, g, b, source, C)
+    r, g, b = _to_unit(r, g, b, source, C)
+    return r, g, b
 
 
 @triton.jit
@@ -294,7 +295,8 @@ def _rotate(
             if C == 3:
                 g += weight * _read(at + 1, weight)
                 b += weight * _read(at + 2, weight)
-    return _to_unit(r, g, b, source, C)
+    r, g, b = _to_unit(r, g, b, source, C)
+    return r, g, b
 
 
 @triton.jit

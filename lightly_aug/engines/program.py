@@ -210,7 +210,7 @@ def _follow(sizes: Ints, moves: Sequence[tuple[Operation, Floats]]) -> tuple[Int
 def _invert(matrices: Floats) -> Floats:
     """Return the two upper rows of the inverses of affine matrices, `(n, 2, 3)`; LAPACK takes one after the other."""
     (a, b, x), (c, d, y) = matrices[:, :2].transpose(1, 2, 0)
-    inverse = np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / (a * d - b * c)
+    inverse: Floats = np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / (a * d - b * c)
     return inverse.transpose(2, 0, 1)
 
 

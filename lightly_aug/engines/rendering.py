@@ -161,7 +161,9 @@ def render(
     sources = [images] * len(views)
     rendered: list[Tensor] = [images.pixels] * len(views)
     for turn in range(max(map(len, plans), default=0)):
-        together: dict[tuple[object, ...], list[int]] = {}  # equal passes over the same images: they are lowered once
+        together: dict[
+            tuple[int, int, torch.dtype], list[int]
+        ] = {}  # equal passes over the same images: they are lowered once
         for i, plan in enumerate(plans):
             if turn >= len(plan):
                 continue
