@@ -1,20 +1,25 @@
 """Measure on a CUDA device: `python -m benchmarks.gpu [--only NAMES] [--batch N] [--rounds N] [--calls N] [--out DIR]`.
 
+`python -m benchmarks.gpu --host` measures, on any machine, what the host does for a batch, without the launches.
+
 From a batch of 256×256 8-bit photographs to bf16 views, SimCLR's 2×224 and DINO's 2×224 + 8×96, all on the device: with
 ours and with the rivals that are installed (`pip install torchtransform triton-augment nvidia-dali-cuda130`). The
-report has the time, the number of kernel launches, how long the kernels run, the memory they take, whether the host
-waits, and the distance from the floor that the memory sets: the images read once, the views written once, as fast as
-this device copies in the same run. It is written after each workload, so a run that is cut off leaves a report.
+report has the time, the number of kernel launches, how long each kernel runs, how long the host takes, the memory that
+is needed, whether the host waits, how long the first batch takes, and the distance from the floor that the memory sets:
+the images read once, the views written once, as fast as this device copies in the same run. It is written after each
+workload, so a run that is cut off leaves a report.
 """
 
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import import_module
 from itertools import cycle
@@ -58,12 +63,16 @@ class Cost:
         kernels_ms: Time that the kernels run.
         extra_mb: Peak memory beyond the images and the views; None if PyTorch does not manage it.
         waits: Whether the host waits for the device; None if unknown.
+        host_ms: Time until the call returns.
+        kernels: Milliseconds of each kernel, by name.
     """
 
     launches: int
     kernels_ms: float
     extra_mb: float | None
     waits: bool | None
+    host_ms: float = 0.0
+    kernels: dict[str, float] = field(default_factory=dict)
 
 
 def main() -> int:
@@ -75,23 +84,33 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=256, help="images in a batch")
     parser.add_argument("--rounds", type=int, default=15, help="how often everything is timed")
     parser.add_argument("--calls", type=int, default=10, help="batches each time, enqueued in a row")
+    parser.add_argument("--host", action="store_true", help="measure the host's part only, on any machine")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder to write to")
     chosen = parser.parse_args()
     only = list(RIVALS) if chosen.only is None else [name.strip() for name in chosen.only.split(",") if name.strip()]
     if unknown := [name for name in only if name not in RIVALS]:
         parser.error(f"--only must be some of {', '.join(RIVALS)}, got {', '.join(unknown)}")
+    if chosen.host:
+        for method, specs in WORKLOADS.items():
+            print(
+                f"{method}, {chosen.batch} images: {1e3 * measure_host(chosen.batch, specs):.2f} ms of the host a batch"
+            )
+        return 0
     if not torch.cuda.is_available():
         print("python -m benchmarks.gpu needs a CUDA device, and PyTorch sees none", file=sys.stderr)
         return 2
     rate = measure_copy_rate()
     name = torch.cuda.get_device_name()
-    tables, texts = [], [f"{name}, which copies at {rate / 1e12:.2f} TB/s (read and written) in this run."]
-    data: dict[str, Any] = {"device": name, "copy_bytes_per_s": rate}
+    state = describe_device()
+    tables, texts = [], [f"{name}{state}, which copies at {rate / 1e12:.2f} TB/s (read and written) in this run."]
+    data: dict[str, Any] = {"device": name, "state": state, "copy_bytes_per_s": rate}
     report = ""
     for method in ("simclr", "dino"):
         specs, title = WORKLOADS[method], f"{method}, {chosen.batch} images of 256×256, bf16"
         entrants, skipped = prepare_contenders(chosen.batch, specs, only)
-        results = measure_in_turns(entrants, title, chosen.rounds, chosen.calls, skipped)
+        firsts: dict[str, float] = {}
+        sizes = [spec.size for spec in specs]
+        results = measure_in_turns(entrants, title, chosen.rounds, chosen.calls, skipped, sizes, firsts)
         costs = {
             entrant.name: measure_cost(entrant.run, own=entrant.name in OWN)
             for entrant in entrants
@@ -100,11 +119,14 @@ def main() -> int:
         floor = floor_bytes(chosen.batch, 256, specs, DTYPE.itemsize)
         tables.append(results)
         texts.append(costs_table(results, costs, chosen.batch, floor, rate))
+        texts += [describe_kernels(key, cost.kernels) for key, cost in costs.items() if 0 < len(cost.kernels) <= 8]
+        texts.append("The first batch took " + ", ".join(f"{key} {taken:.1f} s" for key, taken in firsts.items()) + ".")
         packing = measure_packing(chosen.batch, specs)
         texts.append(f"In the worker our collate function packs and draws such a batch in {1e3 * packing:.1f} ms.")
         data[method] = {
             "floor_bytes": floor,
             "costs": {key: asdict(cost) for key, cost in costs.items()},
+            "first_s": firsts,
             "collate_s": packing,
         }
         report = write_report(chosen.out / "gpu", f"Images a second on {name}", tables, texts=texts, data=data)
@@ -131,18 +153,34 @@ def costs_table(results: Results, costs: dict[str, Cost], images: int, floor: in
     lines = [
         f"## {results.title}: costs\n",
         f"The floor is {floor / 1e6:.1f} MB, {1e6 * least:.0f} µs.\n",
-        "| | ms a batch | ms of kernels | share of the floor's speed | launches | extra memory (MB) | waits |",
-        "|---|---|---|---|---|---|---|",
+        "| | ms a batch | ms of kernels | ms of the host | share of the floor's speed | launches | extra memory (MB) "
+        "| waits |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, taken in costs.items():
         seconds = images / statistics.median(results.rates[name])
         waits = {True: "yes", False: "no", None: "?"}[taken.waits]
         extra = "?" if taken.extra_mb is None else f"{taken.extra_mb:,.0f}"
         lines.append(
-            f"| {name} | {1e3 * seconds:.3f} | {taken.kernels_ms:.3f} | {least / seconds:.1%} | {taken.launches} "
-            f"| {extra} | {waits} |"
+            f"| {name} | {1e3 * seconds:.3f} | {taken.kernels_ms:.3f} | {taken.host_ms:.3f} | {least / seconds:.1%} "
+            f"| {taken.launches} | {extra} | {waits} |"
         )
     return "\n".join(lines)
+
+
+def describe_kernels(name: str, kernels: Mapping[str, float]) -> str:
+    """Write the milliseconds of each kernel."""
+    return f"Kernels of {name}: " + ", ".join(f"`{kernel}` {taken:.3f} ms" for kernel, taken in kernels.items()) + "."
+
+
+def describe_device() -> str:
+    """Return driver, clocks and power of the first device as it reports them; nothing where it cannot be asked."""
+    query = ["nvidia-smi", "--query-gpu=driver_version,clocks.sm,clocks.mem,power.draw", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.SubprocessError):
+        lines = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()
+        driver, clock, memory, power = lines[0].split(", ")
+        return f" (driver {driver}, {clock}, memory {memory}, {power})"
+    return ""
 
 
 def prepare_contenders(
@@ -163,6 +201,10 @@ def prepare_contenders(
     makers: dict[str, tuple[Callable[[], Run], str]] = {
         "lightly_aug": (partial(_ours, [_to_device(views) for views in batches]), ""),
         "lightly_aug (from pinned memory)": (partial(_ours, [v.pin_memory() for v in batches]), "with the copy"),
+        "lightly_aug (images with black borders)": (
+            partial(_ours, [_to_device(views) for views in pack_batches(images, specs, border=64)]),
+            "speed must not depend on content",
+        ),
         "kornia": (partial(_batched, "kornia", photos, specs), "no antialias, one order of the jitter a batch"),
         "kornia (compiled)": (partial(_compiled, photos, specs), "no antialias, fixed order, the crop not compiled"),
         "torchtransform": (partial(_batched, "torchtransform", photos, specs), "approximate colour, coarse antialias"),
@@ -183,10 +225,13 @@ def prepare_contenders(
     return found, skipped
 
 
-def pack_batches(images: int, specs: Sequence[ViewSpec], count: int = 4) -> list[Views]:
-    """Pack batches with different draws, as a worker does."""
+def pack_batches(images: int, specs: Sequence[ViewSpec], count: int = 4, border: int = 0) -> list[Views]:
+    """Pack batches with different draws, as a worker does, of photographs with black borders as wide as `border`."""
     collate = _collate(specs)
     photos = [image.numpy() for image in _photos(images)]
+    for photo in photos:
+        photo[:border] = photo[len(photo) - border :] = 0
+        photo[:, :border] = photo[:, photo.shape[1] - border :] = 0
     return [collate(photos) for _ in range(count)]
 
 
@@ -200,6 +245,27 @@ def measure_packing(images: int, specs: Sequence[ViewSpec]) -> float:
     return statistics.median(taken)
 
 
+def measure_host(images: int, specs: Sequence[ViewSpec]) -> float:
+    """Return the seconds that `Views.to` takes on the host, with kernels that nobody launches, the fastest of 30."""
+    os.environ["TRITON_INTERPRET"] = "1"  # else the engine refuses to render without a device
+    from lightly_aug.engines import gpu
+
+    class NoLaunch:
+        def __getitem__(self, grid: object) -> Callable[..., None]:
+            return lambda *_, **__: None
+
+    for kernel in ("weigh", "draw_tiles", "finish_rows", "blur_down"):
+        setattr(gpu, kernel, NoLaunch())
+    (views,) = pack_batches(images, specs, 1)
+    taken = []
+    for _ in range(30):
+        start = time.perf_counter()
+        kept = views.to("cpu")
+        taken.append(time.perf_counter() - start)
+        del kept  # outside of the measurement: large memory takes long to free
+    return min(taken)
+
+
 def measure_copy_rate() -> float:
     """Return the bytes a second that the device reads and writes, the median over copies of 1 GiB."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
@@ -209,7 +275,13 @@ def measure_copy_rate() -> float:
 
 
 def measure_in_turns(
-    entrants: Sequence[Contender], title: str, rounds: int, calls: int, skipped: dict[str, str]
+    entrants: Sequence[Contender],
+    title: str,
+    rounds: int,
+    calls: int,
+    skipped: dict[str, str],
+    sizes: Sequence[int],
+    firsts: dict[str, float],
 ) -> Results:
     """Warm up, then time in turn, round by round.
 
@@ -218,12 +290,21 @@ def measure_in_turns(
         title: Title of the results.
         rounds: How often each is timed.
         calls: Batches each time.
-        skipped: Why something is not measured, by name; a rival that fails is added.
+        skipped: Why something is not measured, by name; a rival that fails, or makes other views, is added.
+        sizes: Sides of the views.
+        firsts: Gets the seconds that the first batch takes, by name.
     """
     rates: dict[str, list[float]] = {}
     for entrant in entrants:
         try:
-            for _ in range(6):  # compiles, and fills the allocator's pools
+            start = time.perf_counter()
+            made = entrant.run()
+            torch.cuda.synchronize()
+            firsts[entrant.name] = time.perf_counter() - start
+            if entrant.name not in OWN:
+                check_views(made, entrant.images, sizes)
+            del made
+            for _ in range(5):  # fills the allocator's pools
                 entrant.run()
             torch.cuda.synchronize()
         except Exception as error:
@@ -239,6 +320,16 @@ def measure_in_turns(
                 rates[entrant.name].append(entrant.images / clock(entrant.run, calls))
     remarks = {entrant.name: entrant.remarks for entrant in entrants}
     return Results(title, entrants[0].name, rates, remarks, skipped)
+
+
+def check_views(made: object, images: int, sizes: Sequence[int]) -> None:
+    """Raise a ValueError unless these are finite views of the right shapes."""
+    views = [view for view in made if isinstance(view, Tensor)] if isinstance(made, list) else []
+    shapes, wanted = [tuple(view.shape) for view in views], [(images, 3, size, size) for size in sizes]
+    if shapes != wanted:
+        raise ValueError(f"views of {wanted} were expected, got {shapes}")
+    if not all(bool(view.isfinite().all()) for view in views):
+        raise ValueError("the views hold NaN or infinity")
 
 
 def measure_cost(run: Run, *, own: bool) -> Cost:
@@ -266,8 +357,17 @@ def measure_cost(run: Run, *, own: bool) -> Cost:
         for event in profiled.events() or []
         if event.device_type.name == "CUDA" and not event.name.startswith(("Memcpy", "Memset", "ProfilerStep"))
     ]
-    busy = sum(event.time_range.elapsed_us() for event in kernels)
-    return Cost(len(kernels), busy / 1e3, None if own else extra / 1e6, None if own else check_waiting(run))
+    by_name: dict[str, float] = {}
+    for event in kernels:
+        by_name[event.name] = by_name.get(event.name, 0.0) + event.time_range.elapsed_us() / 1e3
+    return Cost(
+        len(kernels),
+        sum(by_name.values()),
+        None if own else extra / 1e6,
+        None if own else check_waiting(run),
+        _host(run),
+        by_name,
+    )
 
 
 def check_waiting(run: Run) -> bool | None:
@@ -284,6 +384,18 @@ def check_waiting(run: Run) -> bool | None:
         torch.cuda.set_sync_debug_mode("default")
         torch.cuda.synchronize()
     return False
+
+
+def _host(run: Run) -> float:
+    """Milliseconds until a call returns, the median of 9."""
+    taken = []
+    for _ in range(9):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        taken.append(1e3 * (time.perf_counter() - start))
+    torch.cuda.synchronize()
+    return statistics.median(taken)
 
 
 def _events(run: Run, calls: int) -> float:

@@ -248,6 +248,10 @@ class PackedImages:
         """Return the images from `start` to before `stop`, in the same buffer."""
         return PackedImages(self.pixels, self.shapes[start:stop], self.channels, self.raw)
 
+    def repeat(self, times: int) -> "PackedImages":
+        """Return the images several times, in the same buffer."""
+        return self if times == 1 else PackedImages(self.pixels, self.shapes.repeat(times, 1), self.channels, self.raw)
+
     def __getitem__(self, i: int) -> Tensor:
         """Return image i, `(channels, height, width)`, without a copy."""
         offset, h, w = self.shapes[i].tolist()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.colour import STRENGTHS, measure_errors
-from benchmarks.gpu import RIVALS, Cost, costs_table, floor_bytes
+from benchmarks.gpu import RIVALS, Cost, check_views, costs_table, floor_bytes
 from benchmarks.gpu import main as measure_gpu
 from lightly_aug.bench import (
     WORKLOADS,
@@ -189,9 +189,17 @@ def test_the_least_bytes_that_a_gpu_has_to_move() -> None:
     assert simclr == 256 * 3 * 65536 + 2 * 256 * 3 * 50176 * 2  # 50.3 MB once, two views of 77.1 MB
     assert round(simclr / 1e5) == 2045
     results = Results("toys", "ours", {"ours": [1000.0]})
-    table = costs_table(results, {"ours": Cost(3, 0.5, None, False)}, 1, 250_000, 1e9)
+    table = costs_table(results, {"ours": Cost(3, 0.5, None, False, 0.25)}, 1, 250_000, 1e9)
     assert "0.2 MB, 250 µs" in table
-    assert table.splitlines()[-1] == "| ours | 1.000 | 0.500 | 25.0% | 3 | ? | no |"
+    assert table.splitlines()[-1] == "| ours | 1.000 | 0.500 | 0.250 | 25.0% | 3 | ? | no |"
+
+
+def test_the_views_of_every_contender_are_checked() -> None:
+    check_views([torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 8, 8)], 2, [4, 8])
+    with pytest.raises(ValueError, match=r"views of \[\(2, 3, 4, 4\)\] were expected, got \[\(2, 3, 5, 5\)\]"):
+        check_views([torch.zeros(2, 3, 5, 5)], 2, [4])
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        check_views([torch.full((2, 3, 4, 4), torch.nan)], 2, [4])
 
 
 def test_the_gpu_benchmark_refuses_unknown_rivals(

@@ -414,6 +414,9 @@ def test_a_slow_engine_is_taken_with_one_warning(
     with pytest.warns(UserWarning, match=f"reference engine, .* ten times as slow .*; .*{reason}"):
         assert choose("auto", torch.device(device)) == "reference"
     assert choose("auto", torch.device(device)) == "reference"  # a second warning would be an error
+    if "triton" in installed:
+        with pytest.raises(ValueError, match=f"engine 'gpu' cannot render on 'cuda'; .*{reason}"):
+            choose("gpu", torch.device(device))
 
 
 @pytest.mark.usefixtures("anew")

@@ -39,9 +39,9 @@ def run(programs: list[Program]) -> list[Tensor]:
         programs: Their images are on the CPU.
 
     Returns:
-        For each a tensor `(n, channels, height, width)` of its dtype and memory format.
+        For each view of each program a tensor `(n, channels, height, width)` of its dtype and memory format.
     """
-    return [_run(program) for program in programs]
+    return [_run(one) for program in programs for one in program.split()]
 
 
 def _run(program: Program) -> Tensor:

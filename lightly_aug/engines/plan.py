@@ -123,20 +123,22 @@ class Pass:
             height, width = operation.output_size(height, width, own)
         return height, width
 
-    def lower(self, images: PackedImages, drawn: Floats, output: Output) -> Program:
+    def lower(self, images: PackedImages, drawn: Floats, output: Output, views: int = 1) -> Program:
         """Turn the pass into numbers.
 
         Args:
-            images: The images.
-            drawn: `(n, columns)`, the view's draws.
+            images: The images of a view.
+            drawn: `(views * n, columns)`, the draws of the views, one behind the other.
             output: What is wanted.
+            views: How many views have this pass.
         """
+        images = images.repeat(views)
         moves, colours = list[tuple[Operation, Floats]](), list[tuple[Operation, Floats]]()
         for (operation, own), moves_pixels in zip(
             walk(self.operations, drawn, self.columns.start), self._moves_pixels, strict=True
         ):
             (moves if moves_pixels else colours).append((operation, own))
-        return Program(images, lower_move(images, moves), lower_colours(images, colours), output)
+        return Program(images, lower_move(images, moves), lower_colours(images, colours), output, views)
 
 
 _MOVES: Final = (Stage.PERMUTE, Stage.RESIZE, Stage.WINDOW, Stage.ROTATE)

@@ -135,12 +135,32 @@ class Program(NamedTuple):
         move: How their pixels move.
         colours: How their values change.
         output: What is wanted; its dtype is set.
+        views: How many views they make: the first ones are those of the first view, and so on.
     """
 
     images: PackedImages
     move: Move
     colours: Colours
     output: Output
+    views: int = 1
+
+    def split(self) -> "list[Program]":
+        """Return a program for each view."""
+        images, move, colours, output, views = self
+        n = len(images) // views
+        return [
+            Program(
+                images.select(i, i + n),
+                move._replace(
+                    **{name: getattr(move, name)[i : i + n] for name in ("boxes", "resized", "maps", "sizes")}
+                ),
+                colours._replace(
+                    **{name: getattr(colours, name)[i : i + n] for name in ("codes", "values", "contrast", "sigma")}
+                ),
+                output,
+            )
+            for i in range(0, n * views, n or 1)
+        ]
 
 
 def lower_move(images: PackedImages, moves: Sequence[tuple[Operation, Floats]]) -> Move:
@@ -157,17 +177,21 @@ def lower_move(images: PackedImages, moves: Sequence[tuple[Operation, Floats]]) 
             # flips and turns before the crop: crop and resize the source, then flip and turn the result
             height, width, total = _follow(resized, turns)
             size = np.stack(operation.output_size(height, width, drawn), axis=1)
-            boxes, turned = _unturn(operation, drawn, height, width, total)
-            resized = np.where(turned[:, None], size[:, ::-1], size)
+            whole = np.stack([zeros, zeros, height, width], axis=1)
+            boxes = drawn.astype(np.int64) if isinstance(operation, RandomResizedCrop) else whole
+            resized = size
+            if turns:
+                boxes, turned = _unturn(boxes, total)
+                resized = np.where(turned[:, None], size[:, ::-1], size)
             kind, antialias = operation.interpolation, operation.antialias
             continue
         if isinstance(operation, RandomRotation):
             kind = "rotate"
         turns.append((operation, drawn))
     height, width, total = _follow(resized, turns)
-    back: Floats = np.linalg.inv(total).astype(np.float64)
+    back = _invert(total)
     back = back if kind == "rotate" else np.rint(back)
-    maps = np.ascontiguousarray(back[:, 1::-1][:, :, [1, 0, 2]])  # from (x, y, 1) to (y, x, 1)
+    maps = np.ascontiguousarray(back[:, ::-1, [1, 0, 2]])  # from (x, y, 1) to (y, x, 1)
     clamp = images.raw and kind == "bicubic"
     return Move(kind, antialias, clamp, boxes, resized, maps, np.stack([height, width], axis=1))
 
@@ -176,20 +200,25 @@ def _follow(sizes: Ints, moves: Sequence[tuple[Operation, Floats]]) -> tuple[Int
     """Heights and widths after some moves of images of these sizes, and the matrices of all moves together."""
     height, width = sizes.T
     total = np.broadcast_to(np.eye(3), (len(height), 3, 3))
-    for operation, drawn in moves:
-        total = operation.matrix(height, width, drawn) @ total
+    for i, (operation, drawn) in enumerate(moves):
+        matrix = operation.matrix(height, width, drawn)
+        total = matrix @ total if i > 0 else matrix
         height, width = operation.output_size(height, width, drawn)
     return height, width, total
 
 
-def _unturn(
-    operation: RandomResizedCrop | Resize, drawn: Floats, height: Ints, width: Ints, total: Floats
-) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Find the boxes in the source of crops of the turned images, and which images lie on their side."""
-    whole = np.zeros_like(height), np.zeros_like(width), height, width
-    top, left, h, w = drawn.astype(np.int64).T if isinstance(operation, RandomResizedCrop) else whole
+def _invert(matrices: Floats) -> Floats:
+    """Return the two upper rows of the inverses of affine matrices, `(n, 2, 3)`; LAPACK takes one after the other."""
+    (a, b, x), (c, d, y) = matrices[:, :2].transpose(1, 2, 0)
+    inverse: Floats = np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / (a * d - b * c)
+    return inverse.transpose(2, 0, 1)
+
+
+def _unturn(boxes: Ints, total: Floats) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Find the boxes in the source of boxes in the turned images, and which images lie on their side."""
+    top, left, h, w = boxes.T
     corners = np.stack([[left, top, np.ones_like(top)], [left + w - 1, top + h - 1, np.ones_like(top)]], axis=-1)
-    x, y, _ = np.rint(np.linalg.inv(total) @ corners.transpose(1, 0, 2)).astype(np.int64).transpose(1, 0, 2)
+    x, y = np.rint(_invert(total) @ corners.transpose(1, 0, 2)).astype(np.int64).transpose(1, 0, 2)
     turned = np.abs(total[:, 0, 1]) > 0.5
     h, w = np.where(turned, (w, h), (h, w))
     return np.stack([y.min(axis=1), x.min(axis=1), h, w], axis=1), turned
@@ -215,11 +244,12 @@ def lower_colours(images: PackedImages, operations: Sequence[tuple[Operation, Fl
                 applied, order = drawn[:, 0] > 0, _ORDERS[drawn[:, 5].astype(np.int64)]
                 if not images.raw:
                     step(applied, CLAMP)
-                for part in order.T:  # (n,) which of the four factors comes next
-                    code, factor = _CODES[part], np.take_along_axis(drawn[:, 1:5], part[:, None], 1)[:, 0]
-                    happens = applied & (factor != np.where(code == HUE, 0, 1))
-                    contrast[happens & (code == CONTRAST)] = len(codes)
-                    step(happens, code, factor)
+                code, factor = _CODES[order], np.take_along_axis(drawn[:, 1:5], order, axis=1)  # (n, 4)
+                code = np.where(applied[:, None] & (factor != np.where(code == HUE, 0, 1)), code, NOTHING)
+                found = code == CONTRAST
+                contrast = np.where(found.any(axis=1), len(codes) + found.argmax(axis=1), contrast)
+                codes.extend(code.astype(np.int32).T)
+                values.extend(factor.astype(np.float32).T)
             case RandomGrayscale():
                 step(drawn[:, 0] > 0, GRAYSCALE)
             case RandomSolarize():

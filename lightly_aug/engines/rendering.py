@@ -44,6 +44,8 @@ def choose(engine: str, device: torch.device) -> str:
     if (engine == "cpu" and device.type != "cpu") or (engine == "gpu" and device.type != "cuda" and not interpreted):
         kind = {"cpu": "the CPU", "gpu": "a CUDA device"}[engine]
         raise ValueError(f"engine {engine!r} cannot render on {str(device)!r}: use engine='auto', or {kind}")
+    if engine == "gpu" and device.type == "cuda" and find_spec("triton") and (reason := _why_no_gpu()):
+        raise ValueError(f"engine 'gpu' cannot render on {str(device)!r}; {reason}")
     return engine
 
 
@@ -56,15 +58,9 @@ def _find_engine(device_type: str) -> str:
             return "cpu"
         reason = "Numba, which the fast one needs, is not installed: pip install numba"
     elif device_type == "cuda":
-        version = _triton_version()
-        if torch.version.hip is None and version >= (3, 3):
+        reason = _why_no_gpu()
+        if not reason:
             return "gpu"
-        if torch.version.hip is not None:
-            reason = "there is no fast one for AMD GPUs: with render='worker' the fast one of the CPU renders"
-        elif version == (0, 0):
-            reason = "Triton, which the fast one needs, is not installed; PyTorch for CUDA brings it on Linux"
-        else:
-            reason = f"Triton {version[0]}.{version[1]} cannot compile the fast one: PyTorch 2.7 or later brings 3.3"
     elif device_type != "meta":
         reason = f"there is no fast one for {device_type!r}: with render='worker' the fast one of the CPU renders"
     if reason:
@@ -73,6 +69,18 @@ def _find_engine(device_type: str) -> str:
             stacklevel=3,
         )
     return "reference"
+
+
+def _why_no_gpu() -> str:
+    """Say why the engine "gpu" cannot run on CUDA devices; nothing where it can."""
+    version = _triton_version()
+    if torch.version.hip is not None:
+        return "there is no fast one for AMD GPUs: with render='worker' the fast one of the CPU renders"
+    if version == (0, 0):
+        return "Triton, which the fast one needs, is not installed; PyTorch for CUDA brings it on Linux"
+    if version < (3, 3):
+        return f"Triton {version[0]}.{version[1]} cannot compile the fast one: PyTorch 2.7 or later brings 3.3"
+    return ""
 
 
 def _triton_version() -> tuple[int, int]:
@@ -153,21 +161,28 @@ def render(
     sources = [images] * len(views)
     rendered: list[Tensor] = [images.pixels] * len(views)
     for turn in range(max(map(len, plans), default=0)):
-        programs: dict[int, Program] = {}  # the engine gets those of all views at once, and may join them
+        together: dict[
+            tuple[int, int, torch.dtype], list[int]
+        ] = {}  # equal passes over the same images: they are lowered once
         for i, plan in enumerate(plans):
             if turn >= len(plan):
                 continue
             part, last = plan[turn], turn == len(plan) - 1
             if turn > 0:
                 sources[i] = _repack(rendered[i], raw=sources[i].raw and plan[turn - 1].keeps_values)
-            wanted = outputs[i] if last else outputs[i]._replace(dtype=torch.float32)
+            dtype = outputs[i].dtype if last else torch.float32
+            assert dtype is not None
             if part.fused:
-                programs[i] = part.lower(sources[i], table[i].double().numpy(), wanted)
+                together.setdefault((id(part), id(sources[i]), dtype), []).append(i)
             else:
-                assert wanted.dtype is not None
-                rendered[i] = reference.render(sources[i], table[i, :, part.columns], part.operations, wanted.dtype)
+                rendered[i] = reference.render(sources[i], table[i, :, part.columns], part.operations, dtype)
+        programs = list[Program]()  # the engine gets all at once, and may join them
+        for (_, _, dtype), which in together.items():
+            drawn = table[which].flatten(0, 1).double().numpy()
+            wanted = output._replace(dtype=dtype)
+            programs.append(plans[which[0]][turn].lower(sources[which[0]], drawn, wanted, len(which)))
         if fast is not None and programs:
-            for i, view in zip(programs, fast.run(list(programs.values())), strict=True):
+            for i, view in zip((i for which in together.values() for i in which), fast.run(programs), strict=True):
                 rendered[i] = view
     return [view.to(memory_format=output.memory_format) for view in rendered]
 
