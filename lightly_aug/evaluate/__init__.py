@@ -7,10 +7,10 @@ from lightly_aug.evaluate._features import features
 from lightly_aug.evaluate._few_labels import FewLabelCurve, few_label_curve, labelled_subset
 from lightly_aug.evaluate._firing import Firing, firing_score
 from lightly_aug.evaluate._invariance import Curve, Invariance, count_passes, measure_invariance
+from lightly_aug.evaluate._invariance_score import InvarianceScore, invariance_score
 from lightly_aug.evaluate._knn import Neighbours, knn, knn_accuracy, knn_votes, nearest
 from lightly_aug.evaluate._linear import LinearScores, linear_accuracy, linear_scores
 from lightly_aug.evaluate._read_out import ReadOut, read_out
-from lightly_aug.evaluate._invariance_score import InvarianceScore, invariance_score
 from lightly_aug.evaluate._scores import Accuracy, Score, accuracy
 from lightly_aug.evaluate._strengths import CHANGES, Change
 from lightly_aug.evaluate._table import FeatureTable, check_features_file, read_features, write_features
