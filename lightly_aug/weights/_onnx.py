@@ -50,7 +50,7 @@ def export_onnx(backbone: Backbone, file: str | os.PathLike[str], *, normalized:
         The lines of Python that compute features of `images`.
 
     Raises:
-        ValueError: torch cannot export the network, ONNX Runtime cannot run it, or the features of 1 or 3 images
+        ValueError: The network cannot be exported by torch or run by ONNX Runtime, or the features of 1 or 3 images
             differ by more than 1e-4; no file is written then. Or the suffix is another.
         ModuleNotFoundError: The packages of the extra "export" are not installed.
     """
