@@ -104,12 +104,14 @@ def write_classification(
         writer.writerow(["name", "class", "predicted", "right"])
         for name, label, guess in zip(names, labels.tolist(), predicted, strict=True):
             writer.writerow([name, classes[label], classes[guess], int(label == guess)])
-    _write_json(out / "metrics.json", {**plain(found), "images": len(labels), **settings})
-    confusion(found.confusion, classes, title=f"{title}, top-1 {found.top1}").savefig(out / "confusion.png", dpi=110)
+    _write_json(out / "metrics.json", {**_plain(found), "images": len(labels), **settings})
+    confusion(found.confusion, classes, title=f"{title}, top-1 {found.top1:.1%}").savefig(
+        out / "confusion.png", dpi=110
+    )
     return found
 
 
-def plain(found: Accuracy) -> dict[str, Any]:
+def _plain(found: Accuracy) -> dict[str, Any]:
     """Return accuracies as JSON holds them: for each its value, and the ends of its interval."""
     shares = {"top1": found.top1, "top5": found.top5, "balanced": found.balanced}
     return {name: share and share._asdict() for name, share in shares.items()}
@@ -189,7 +191,7 @@ def write_page(
     text = "\n\n".join(parts) + "\n"
     _write_text(out / "report.md", text)
     _write_text(out / "report.html", _to_html(text, title, out))
-    record = {f"{kind}, {name}": plain(each) for (name, kind), each in found.items()}
+    record = {f"{kind}, {name}": _plain(each) for (name, kind), each in found.items()}
     lines = {name: {key: value.tolist() for key, value in curve._asdict().items()} for name, curve in curves.items()}
     _write_json(out / "metrics.json", {"accuracy": record, "few_labels": lines, "images": len(y_test), **settings})
     return table
@@ -200,7 +202,7 @@ def _table(found: Mapping[tuple[str, str], Accuracy], *, has_top5: bool) -> str:
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for (name, kind), each in found.items():
         cells = [each.top1, *([each.top5] if has_top5 else []), each.balanced]
-        lines.append(f"| {kind}, {name} | {' | '.join(map(str, cells))} |")
+        lines.append(f"| {kind}, {name} | {' | '.join(format(cell, '.1%') for cell in cells)} |")
     return "\n".join(lines)
 
 

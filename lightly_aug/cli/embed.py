@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-from lightly_aug.cli.arguments import BatchSize, Decode, Device, Folder, Workers, find_images, prepare_out
-from lightly_aug.cli.backbone import Run, embed_files, load_run
-from lightly_aug.evaluate import check_features_file, write_features
+from lightly_aug.cli.arguments import BatchSize, Decode, Device, Folder, Workers, find_device, find_images, prepare_out
+from lightly_aug.cli.backbone import Run, load_run
+from lightly_aug.evaluate import check_features_file, extract_features
 from lightly_aug.optional import extra
 from lightly_aug.photographs import class_names
+from lightly_aug.status import show_steps
 
 with extra("demo"):
     import typer
@@ -22,17 +23,23 @@ def embed(
     workers: Workers = 2,
     device: Device = "",
     decode: Decode = None,
-    out: Annotated[Path, typer.Option(help="File to write: .npz, .csv, or .parquet, which needs pyarrow.")] = Path(
-        "features.npz"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="File to write: .npz, .csv, .safetensors, or .parquet, which needs pyarrow.")
+    ] = Path("features.npz"),
 ) -> None:
-    """Write the features of the images in a folder, with their file names and, from class folders, their labels."""
+    """Write the features of the images in a folder, with their file names and, from class folders, their labels.
+
+    A command that was stopped goes on when it is given again.
+    """
     check_features_file("lightly-aug embed", out)
     prepare_out("embed", out)
-    saved = load_run(run, decode, device)
-    files = find_images(folder)
-    x = embed_files(saved, files, batch_size, workers, device)
+    saved, files, target = load_run(run, decode, device), find_images(folder), find_device(device)
     labels = class_names(folder, files)
-    write_features(out, x, [file.relative_to(folder).as_posix() for file in files], labels)
+    with show_steps(f"embedding {len(files)} images", len(files)) as advance:
+        count, width = extract_features(
+            saved.network.to(target), files, saved.collate, out,
+            names=[file.relative_to(folder).as_posix() for file in files], labels=labels, batch_size=batch_size,
+            workers=workers, device=target, step=advance,
+        )  # fmt: skip
     classes = f", {len(set(labels))} labels" if labels else ""
-    print(f"{out}: {len(files)} images, {x.shape[1]} features of each{classes}")
+    print(f"{out}: {count} images, {width} features of each{classes}")

@@ -58,7 +58,7 @@ def evaluate(
     saved, images = load_run(run, decode, device), find_labelled("evaluate", data, test)
     embedded = embed_labelled(saved, images, folder / "features.npz", batch_size, workers, device)
     found = {"trained": embedded}
-    other = build_untrained(saved, images, batch_size, workers, device, seed) if untrained else None
+    other = _build_untrained(saved, images, batch_size, workers, device, seed) if untrained else None
     if other is not None:
         file = folder / "features-untrained.npz"
         found["untrained"] = embed_labelled(other, images, file, batch_size, workers, device, title="untrained:")
@@ -88,7 +88,7 @@ def evaluate(
     print(f"{folder / 'report.html'}: {counts}")
 
 
-def build_untrained(
+def _build_untrained(
     saved: Backbone, images: LabelledImages, batch_size: int, workers: int, device: str, seed: int
 ) -> Backbone | None:
     """Return the same network with random weights and BatchNorm statistics of the images; None if it has no name.

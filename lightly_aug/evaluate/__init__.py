@@ -11,7 +11,7 @@ from lightly_aug.evaluate._invariance_score import InvarianceScore, invariance_s
 from lightly_aug.evaluate._knn import Neighbours, knn, knn_accuracy, knn_votes, nearest
 from lightly_aug.evaluate._linear import LinearScores, linear_accuracy, linear_scores
 from lightly_aug.evaluate._read_out import ReadOut, read_out
-from lightly_aug.evaluate._scores import Accuracy, Score, accuracy
+from lightly_aug.evaluate._scores import Accuracy, accuracy
 from lightly_aug.evaluate._strengths import CHANGES, Change
 from lightly_aug.evaluate._table import FeatureTable, check_features_file, read_features, write_features
 from lightly_aug.evaluate._use import Use, class_use
@@ -31,7 +31,6 @@ __all__ = [
     "LinearScores",
     "Neighbours",
     "ReadOut",
-    "Score",
     "Use",
     "accuracy",
     "check_features_file",

@@ -11,10 +11,10 @@ Floats = NDArray[np.float64]
 
 
 class Estimate(NamedTuple):
-    """A number, and its 95 % interval.
+    """A number, and its 95 % interval, which covers the choice of the images, not the seed of the training.
 
-    The interval is that of the percentiles of the bootstrap: the images are drawn again and again with replacement. It
-    covers the choice of the images, not the seed of the training.
+    The interval is that of the percentiles of the bootstrap, for which the images are drawn again and again with
+    replacement, except where a function says otherwise. A format, such as `.1%`, is that of all three numbers.
 
     Attributes:
         value: The number, of all images.
@@ -24,6 +24,8 @@ class Estimate(NamedTuple):
     Example:
         >>> str(Estimate(0.5, 0.45, 0.55))
         '0.50 (0.45 to 0.55)'
+        >>> f"{Estimate(0.5, 0.45, 0.55):.1%}"
+        '50.0 % (45.0 to 55.0)'
     """
 
     value: float
@@ -31,7 +33,12 @@ class Estimate(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return format(self, ".2f")
+
+    def __format__(self, spec: str) -> str:
+        value, low, high = (format(number, spec or ".2f") for number in self)
+        percent = " %" if value.endswith("%") else ""
+        return f"{value.rstrip('%')}{percent} ({low.rstrip('%')} to {high.rstrip('%')})"
 
 
 def resample_counts(images: int, resamples: int, seed: int) -> Floats:

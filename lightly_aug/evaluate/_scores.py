@@ -9,33 +9,13 @@ import torch
 from torch import Tensor
 
 from lightly_aug.checks import check_integer
+from lightly_aug.evaluate._estimate import Estimate
 from lightly_aug.optional import extra
 
-__all__ = ["Accuracy", "Score", "accuracy"]
+__all__ = ["Accuracy", "accuracy"]
 
 _LEVEL: Final = 0.95
 _RESAMPLES: Final = 10_000
-
-
-class Score(NamedTuple):
-    """A share, 0 to 1, with its 95 % confidence interval.
-
-    Attributes:
-        value: The share that was measured.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-
-    Example:
-        >>> print(Score(0.8123, 0.789, 0.8334))
-        81.2 % (78.9–83.3)
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % ({100 * self.low:.1f}–{100 * self.high:.1f})"
 
 
 class Accuracy(NamedTuple):
@@ -49,14 +29,14 @@ class Accuracy(NamedTuple):
         confusion: `(C, C)` int64, the number of images by label (row) and prediction (column).
     """
 
-    top1: Score
-    top5: Score | None
-    balanced: Score
+    top1: Estimate
+    top5: Estimate | None
+    balanced: Estimate
     confusion: Tensor
 
     def __str__(self) -> str:
         names = ("top-1", self.top1), ("top-5", self.top5), ("balanced", self.balanced)
-        return ", ".join(f"{name} {score}" for name, score in names if score is not None)
+        return ", ".join(f"{name} {score:.1%}" for name, score in names if score is not None)
 
 
 @torch.no_grad()
@@ -79,7 +59,7 @@ def accuracy(scores: Tensor, labels: Tensor, *, seed: int = 0) -> Accuracy:
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
         >>> print(accuracy(scores, torch.tensor([0, 0, 1, 1])))
-        top-1 75.0 % (30.1–95.4), balanced 75.0 % (50.0–100.0)
+        top-1 75.0 % (30.1 to 95.4), balanced 75.0 % (50.0 to 100.0)
     """
     _check(scores, labels)
     check_integer("accuracy", least=0, seed=seed)
@@ -99,7 +79,7 @@ def accuracy(scores: Tensor, labels: Tensor, *, seed: int = 0) -> Accuracy:
         _wilson(multiclass_accuracy(order[:, 0], labels, classes, average="micro").item(), n),
         top5,
         # torchmetrics' own mean counts a class without images, as 0, if it is predicted
-        Score(recalls[confusion.sum(1) > 0].double().mean().item(), *_resample_balanced(confusion, seed)),
+        Estimate(recalls[confusion.sum(1) > 0].double().mean().item(), *_resample_balanced(confusion, seed)),
         confusion,
     )
 
@@ -120,12 +100,12 @@ def _check(scores: Tensor, labels: Tensor) -> None:
         raise ValueError(f"accuracy: scores must be numbers, got NaN in row {int(broken.int().argmax())}")
 
 
-def _wilson(share: float, n: int) -> Score:
+def _wilson(share: float, n: int) -> Estimate:
     """Return a share of n images with the score interval of Wilson (1927)."""
     hits = round(share * n)  # torchmetrics computes in float32
     p, z2 = hits / n, NormalDist().inv_cdf((1 + _LEVEL) / 2) ** 2
     middle, half = (p + z2 / (2 * n)) / (1 + z2 / n), sqrt(z2 * (p * (1 - p) + z2 / (4 * n)) / n) / (1 + z2 / n)
-    return Score(p, max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < n else 1.0)
+    return Estimate(p, max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < n else 1.0)
 
 
 def _resample_balanced(confusion: Tensor, seed: int) -> tuple[float, float]:
