@@ -382,7 +382,10 @@ def test_embed_of_a_folder_without_classes_and_of_a_file_of_weights(
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("features.txt", "lightly-aug embed: suffix must be one of '.npz', '.csv', '.parquet', '.safetensors', got '.txt'"),
+        (
+            "features.txt",
+            "lightly-aug embed: suffix must be one of '.npz', '.csv', '.parquet', '.safetensors', got '.txt'",
+        ),
         ("features.parquet", "needs pyarrow: pip install pyarrow, or take .npz, .csv or .safetensors"),
         ("a.jpg/features.npz", "lightly-aug embed: --out must be a file that can be written"),
         ("run.npz", "run.npz is a folder"),

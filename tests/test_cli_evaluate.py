@@ -186,9 +186,7 @@ def test_evaluate_writes_one_page(command: Any, run: Path, data: Path, test: Pat
         share = fitted.score(table.features[45:].double(), table.labels[45:])
         found = metrics["accuracy"][f"linear, {name}"]["top1"]
         assert found["value"] == pytest.approx(share)
-        assert (
-            f"| linear, {name} | {100 * share:.1f} % ({100 * found['low']:.1f} to {100 * found['high']:.1f}) |" in text
-        )
+        assert f"| linear, {name} | {100 * share:.1f} % ({100 * found['low']:.1f}–{100 * found['high']:.1f}) |" in text
     assert metrics["few_labels"]["kNN, trained"]["labels"] == [1, 2, 5, 10, 15]
     first = read_features(folder / "features.npz").features
     assert not torch.equal(first, read_features(folder / "features-untrained.npz").features)

@@ -97,11 +97,9 @@ def test_infinite_scores_have_an_order() -> None:
 
 
 def test_texts() -> None:
-    assert f"{Estimate(0.8123, 0.789, 0.8334):.1%}" == "81.2 % (78.9 to 83.3)"
+    assert f"{Estimate(0.8123, 0.789, 0.8334):.1%}" == "81.2 % (78.9–83.3)"
     found = accuracy(torch.eye(6), torch.arange(6))
-    assert str(found) == (
-        "top-1 100.0 % (61.0 to 100.0), top-5 100.0 % (61.0 to 100.0), balanced 100.0 % (100.0 to 100.0)"
-    )
+    assert str(found) == ("top-1 100.0 % (61.0–100.0), top-5 100.0 % (61.0–100.0), balanced 100.0 % (100.0–100.0)")
 
 
 def test_scores_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def test_an_operation_left_to_the_reference_is_in_three_files_of_the_package() -
 
 
 def test_a_fused_operation_is_in_two_more_and_its_code_in_the_kernels() -> None:
-    used = {"recipes.py", "invariances.py", "bench/peers.py"}
+    used = {"recipes.py", "invariances.py", "bench/peers.py", "evaluate/_strengths.py"}
     assert mentions("RandomSolarize") - used == {
         *("__init__.py", "operations/__init__.py", "operations/texture.py"),
         *("engines/plan.py", "engines/program.py"),
@@ -39,7 +39,7 @@ def test_design_says_so() -> None:
     text = (ROOT / "docs/design.md").read_text()
     operation = text[text.index("**To add an operation**") : text.index("## Engines")]
     for place in ("operations/__init__.py", "lightly_aug/__init__.py", "docs/operations.md", "engines/plan.py",
-                  "engines/program.py", "cpu_kernels.py", "gpu_kernels.py"):  # fmt: skip
+                  "engines/program.py", "cpu_kernels.py", "gpu_kernels.py", "evaluate/_strengths.py"):  # fmt: skip
         assert place in operation
     method = text[text.index("**To add a method**") : text.index("## Rules")]
     for place in (

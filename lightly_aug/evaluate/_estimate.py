@@ -23,9 +23,11 @@ class Estimate(NamedTuple):
 
     Example:
         >>> str(Estimate(0.5, 0.45, 0.55))
-        '0.50 (0.45 to 0.55)'
+        '0.50 (0.45–0.55)'
+        >>> str(Estimate(0.02, -0.01, 0.05))
+        '0.02 (-0.01 to 0.05)'
         >>> f"{Estimate(0.5, 0.45, 0.55):.1%}"
-        '50.0 % (45.0 to 55.0)'
+        '50.0 % (45.0–55.0)'
     """
 
     value: float
@@ -38,7 +40,8 @@ class Estimate(NamedTuple):
     def __format__(self, spec: str) -> str:
         value, low, high = (format(number, spec or ".2f") for number in self)
         percent = " %" if value.endswith("%") else ""
-        return f"{value.rstrip('%')}{percent} ({low.rstrip('%')} to {high.rstrip('%')})"
+        between = "–" if self.low >= 0 else " to "  # a dash before a minus sign reads badly
+        return f"{value.rstrip('%')}{percent} ({low.rstrip('%')}{between}{high.rstrip('%')})"
 
 
 def resample_counts(images: int, resamples: int, seed: int) -> Floats:

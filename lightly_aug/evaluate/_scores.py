@@ -59,7 +59,7 @@ def accuracy(scores: Tensor, labels: Tensor, *, seed: int = 0) -> Accuracy:
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
         >>> print(accuracy(scores, torch.tensor([0, 0, 1, 1])))
-        top-1 75.0 % (30.1 to 95.4), balanced 75.0 % (50.0 to 100.0)
+        top-1 75.0 % (30.1–95.4), balanced 75.0 % (50.0–100.0)
     """
     _check(scores, labels)
     check_integer("accuracy", least=0, seed=seed)
