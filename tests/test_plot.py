@@ -514,3 +514,8 @@ def test_a_label_curve_shows_means_between_the_lowest_and_the_highest_draw() -> 
 def test_a_label_curve_of_other_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"label_curve: kNN must be \(2, draws\), got \(3, 4\)"):
         label_curve([1, 10], {"kNN": np.zeros((3, 4))})
+
+
+def test_an_embedding_of_one_image_is_a_point_in_the_middle() -> None:
+    axes = embedding(torch.ones(1, 8), torch.tensor([0]), ["cat"]).axes[0]
+    assert np.asarray(axes.collections[0].get_offsets()).tolist() == [[0.0, 0.0]]

@@ -36,7 +36,7 @@ def embedding(
     Up to ten classes are named at the median of their points, more in a legend.
 
     Args:
-        features: Features `(n, d)`, n > 2; or several of them, of the same images, to draw side by side.
+        features: Features `(n, d)`; or several of them, of the same images, to draw side by side.
         labels: Integers `(n,)` below len(classes).
         classes: Names of the labels.
         title: Title of the figure.
@@ -82,6 +82,8 @@ def _reduce(features: Tensor) -> Floats:
     """Return places `(n, 2)` in [-1, 1] by t-SNE of the directions of the features."""
     with extra("plot"):
         from sklearn.manifold import TSNE  # type: ignore[import-untyped]
+    if len(features) < 2:
+        return np.zeros((len(features), 2))
     unit = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
     flat = TSNE(init="pca", perplexity=min(30.0, (len(unit) - 1) / 3), random_state=0).fit_transform(unit)
     flat = flat - (flat.max(0) + flat.min(0)) / 2
