@@ -87,7 +87,9 @@ def main() -> int:
         for _ in range(chosen.rounds):
             for name, source in SOURCES.items():
                 batches = source(chosen.batch, WARM + chosen.steps, chosen.workers)
-                rates[name].append(chosen.batch / time_steps(step, batches, chosen.steps))
+                seconds = time_steps(step, batches, chosen.steps)
+                rates[name].append(chosen.batch / seconds)
+                print(f"{arch}, {name}: {1e3 * seconds:.1f} ms a step", file=sys.stderr)
         title = f"{arch}, SimCLR, {chosen.batch} images of 256×256, 2 views of 224, bf16, {chosen.workers} workers"
         rivals = {name: rate for name, rate in rates.items() if name != LEAST}
         tables.append(Results(title, "lightly_aug, on the GPU", rivals))
