@@ -39,7 +39,7 @@ if not CUDA:
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read where kernels are defined, Triton's own when it is imported
 triton = pytest.importorskip("triton")
 
-from lightly_aug.engines import gpu, gpu_kernels  # noqa: E402
+from lightly_aug.engines import gpu, gpu_kernels, gpu_layout  # noqa: E402
 
 if not CUDA and any(
     isinstance(kernel, triton.JITFunction) for kernel in (triton.language.cdiv, gpu_kernels.draw_tiles)
@@ -180,7 +180,7 @@ def test_a_view_of_many_tiles() -> None:
         [noise(30, 45, seed=i) for i in range(3)],
         seed=2,
     )
-    radii = gpu._radii(views.draws[0]["RandomGaussianBlur.sigma"].numpy())
+    radii = gpu_layout._radii(views.draws[0]["RandomGaussianBlur.sigma"].numpy())
     assert 0 in radii
     assert max(radii) > 8
     # 1e-5 under the interpreter; GPUs fuse multiplications and additions, and Normalize divides by .225
@@ -303,7 +303,7 @@ def test_views_are_bit_equal_twice_alone_and_in_any_batch() -> None:
     images = [noise(12 + i, 16 - i, seed=i) for i in range(4)]
     operations = list(simclr(17, sigma=(0.1, 5.0)).operations)
     together = packed(operations, images, 4, [7, 1, 5, 3])
-    radii = gpu._radii(together.draws[0]["RandomGaussianBlur.sigma"].numpy())
+    radii = gpu_layout._radii(together.draws[0]["RandomGaussianBlur.sigma"].numpy())
     assert {0} < set(radii)
     (views,) = rendered(together)
     assert torch.equal(rendered(together)[0], views)

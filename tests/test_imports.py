@@ -37,11 +37,13 @@ ALLOWED = {
     "engines.plan": "images operations engines.program",
     "engines.reference": "images operations",
     "engines.cpu_kernels": "engines.program",
-    "engines.gpu_kernels": "engines.program",
+    "engines.gpu_layout": "operations engines.program",
+    "engines.gpu_kernels": "engines.program engines.gpu_layout",
     "engines.cpu": "images operations engines.program engines.plan engines.cpu_kernels",
-    "engines.gpu": "operations engines.program engines.plan engines.gpu_kernels",
+    "engines.gpu": "operations engines.program engines.plan engines.gpu_layout engines.gpu_kernels",
     "engines.rendering": (
-        "images operations view engines.program engines.plan engines.reference engines.cpu engines.gpu"
+        "images operations view engines.program engines.plan engines.gpu_layout engines.reference engines.cpu "
+        "engines.gpu"
     ),
     "engines.__init__": "engines.program engines.rendering",
     "batch": "images samples view engines.__init__",
@@ -89,9 +91,7 @@ ALLOWED = {
     "cli.train": "distributed optional methods weights pretrain_options train cli.arguments",
     "cli.embed": "optional photographs evaluate cli.arguments cli.backbone",
     "cli.neighbours": "optional status photographs plot cli.arguments cli.backbone",
-    "cli.invariance": (
-        "__init__ atomic optional status photographs weights evaluate plot cli.arguments cli.backbone"
-    ),
+    "cli.invariance": ("__init__ atomic optional status photographs weights evaluate plot cli.arguments cli.backbone"),
     "cli.export": "atomic checks optional weights cli.arguments cli.backbone",
     "cli.demo": "optional demo cli.arguments",
     "cli.bench": "checks optional bench cli.arguments",
