@@ -90,22 +90,16 @@ def collated(*views: View, images: int = 3, seed: int = 0, dtype: type = np.uint
     return result
 
 
-class Launches:
-    """A kernel that records the grids it is launched with."""
-
-    def __init__(self, kernel: Any, grids: list[Any]) -> None:
-        self.kernel, self.grids = kernel, grids
-
-    def __getitem__(self, grid: Any) -> Any:
-        self.grids.append(grid)
-        return self.kernel[grid]
-
-
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    grids: list[Any] = []
-    for name in ("weigh", "draw_tiles", "finish_rows", "blur_down"):
-        monkeypatch.setattr(gpu, name, Launches(getattr(gpu, name), grids))
+    """The grids of all launches."""
+    grids, launch = list[Any](), gpu._launch
+
+    def record(kernel: Any, grid: Any, *arguments: Any, **constants: Any) -> None:
+        grids.append(grid)
+        launch(kernel, grid, *arguments, **constants)
+
+    monkeypatch.setattr(gpu, "_launch", record)
     return grids
 
 

@@ -35,6 +35,9 @@ All blurred views of a SimCLR batch of 256 images fit in. On an H200 its kernels
 of this memory, and there were four launches fewer.
 """
 
+_compiled: Final = dict[tuple[object, ...], tuple[Any, list[Any]]]()
+"""Kernels as they were compiled, and the values of their constants."""
+
 
 def knows(operation: Operation) -> bool:
     """Whether this engine renders an operation."""
@@ -114,11 +117,12 @@ def _draw_group(group: Group, table: Tensor, pixels: Tensor, views: Tensor, *, l
     align, blur_align = (1, 1) if last or width % 8 else (8, 4)  # 16 bytes of what waits, and of the float32 of a blur
     options = {"C": channels, "LAST": last, "FINITE": integers}
     together = 1 if channels == 3 else channels
-    weigh[(2 * n,)](
-        table, n, weights, offsets, height, width,
+    _launch(
+        weigh, (2 * n, 1, 1), table, n, weights, offsets, height, width,
         MOVE=MOVES[group.kind], ANTIALIAS=group.antialias, INTEGERS=integers, **_WEIGH,
     )  # fmt: skip
-    draw_tiles[(n * tiles, together)](
+    _launch(
+        draw_tiles, (n * tiles, together, 1),
         pixels, weights, offsets, table, n, steps, sums, tiles, views, waiting, height, width,
         MOVE=MOVES[group.kind], **options, **_DRAW,
     )  # fmt: skip
@@ -129,16 +133,36 @@ def _draw_group(group: Group, table: Tensor, pixels: Tensor, views: Tensor, *, l
     strips, blur_tiles = -(-height // _FINISH["TILE_Y"]), _count_tiles(height, width, _BLUR)
     while waits < n:
         stop = min(n, blurs + most)
-        finish_rows[((stop - waits) * strips, together)](
+        _launch(
+            finish_rows, ((stop - waits) * strips, together, 1),
             weights, table, n, steps, sums, tiles, views, waiting, height, width // align,
             blurred, pitch, waits, blurs, ALIGN=align, **options, **_FINISH,
         )  # fmt: skip
         if stop > blurs:
-            blur_down[((stop - blurs) * blur_tiles, together)](
+            _launch(
+                blur_down, ((stop - blurs) * blur_tiles, together, 1),
                 weights, table, n, steps, blur_tiles, views, height, width // blur_align,
                 blurred, pitch, blurs, ALIGN=blur_align, **options, **_BLUR,
             )  # fmt: skip
         waits = blurs = stop
+
+
+def _launch(kernel: Any, grid: tuple[int, int, int], *arguments: Tensor | int, **constants: Any) -> None:
+    """Launch a kernel, from the second time on without Triton's dispatch, which takes three times as long.
+
+    Triton compiles a kernel once for every combination of what is in the key. Whole numbers are not in it: kernels are
+    not specialized to them, except to a pitch, which is always a multiple of 32.
+    """
+    tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
+    alignments = [(x.dtype, x.data_ptr() % 16) for x in tensors]
+    key = kernel, tensors[0].device, *alignments, *constants.values()
+    if found := _compiled.get(key):
+        compiled, values = found
+        compiled[grid](*arguments, *values)
+        return
+    compiled = kernel[grid](*arguments, **constants)
+    if compiled is not None:  # as under the interpreter
+        _compiled[key] = compiled, [constants[name] for name in kernel.arg_names[len(arguments) :]]
 
 
 def _count_tiles(height: int, width: int, tile: dict[str, int]) -> int:
