@@ -250,7 +250,7 @@ def measure_host(images: int, specs: Sequence[ViewSpec]) -> float:
     os.environ["TRITON_INTERPRET"] = "1"  # else the engine refuses to render without a device
     from lightly_aug.engines import gpu
 
-    gpu._launch = lambda *_, **__: None  # type: ignore[assignment]
+    gpu._launch = lambda *_, **__: None
     (views,) = pack_batches(images, specs, 1)
     taken = []
     for _ in range(30):
