@@ -7,7 +7,7 @@ from typing import Any, Never, overload
 import torch
 from torch import Tensor
 
-from lightly_aug.engines import Output, render
+from lightly_aug.engines import Lowered, Output, choose, lower, render
 from lightly_aug.images import PackedImages
 from lightly_aug.samples import batch_members
 from lightly_aug.view import View
@@ -32,6 +32,7 @@ class Views:
         engine: The engine to render with, one of `lightly_aug.engines.ENGINES`.
         rendered: The rendered views, if they are rendered already.
         sources: For each view the number, from 0, of the image of the sample that it shows; by default 0 for all.
+        lowered: What the engine "gpu" renders the views from, if it is made already; else it is made from the draws.
         like: An empty tensor. If its dtype is not float32, it is the dtype that views are rendered in by default.
     """
 
@@ -45,6 +46,7 @@ class Views:
     engine: str = field(init=False)
     rendered: list[Tensor] | None = field(init=False)
     sources: tuple[int, ...] = field(init=False)
+    lowered: Lowered | None = field(init=False)
     like: Tensor
 
     def __init__(
@@ -57,6 +59,7 @@ class Views:
         engine: str = "auto",
         rendered: list[Tensor] | None = None,
         sources: tuple[int, ...] | None = None,
+        lowered: Lowered | None = None,
         like: Tensor | None = None,
     ) -> None:
         self.images = images
@@ -66,6 +69,7 @@ class Views:
         self.engine = engine
         self.rendered = rendered
         self.sources = (0,) * len(views) if sources is None else sources
+        self.lowered = lowered
         self.like = torch.empty(0, dtype=torch.float32) if like is None else like
 
     def to(
@@ -87,10 +91,12 @@ class Views:
 
         Returns:
             A list with a tensor `(n, channels, height, width)` for each view, which also has the `index`, the `draws`
-            and the `matrices` of this batch.
+            and the `matrices` of this batch. The engine "gpu" makes views of one size in one allocation, which is
+            freed with the last of them: `clone` a view that is kept alone.
 
         Raises:
             ValueError: The dtype is not floating, or the engine cannot render on that device.
+            RuntimeError: A CUDA graph is being captured: its replays would repeat the draws.
         """
         device, dtype = _split_target(device, dtype)
         output = Output(device or self.device, dtype or self._dtype, memory_format, non_blocking)
@@ -115,6 +121,8 @@ class Views:
         if self.rendered is not None:
             kept = [self.rendered[i] for i in which]
             return [_move(view, output) for view in kept]
+        if lowered := self._find_lowered(which, output):
+            return lowered.render(self.images, output)
         images = self.images
         if len(set(self.sources)) > 1:  # so that the pixels of all images are moved once
             images = images.replace_pixels(images.pixels.to(output.device, non_blocking=output.non_blocking))
@@ -125,6 +133,15 @@ class Views:
             tensors = render(self._images_of(source, images), self.table[own], views, output, self.engine)
             made.update(zip(own, tensors, strict=True))
         return [made[i] for i in which]
+
+    def _find_lowered(self, which: Sequence[int], output: Output) -> Lowered | None:
+        """Return what the engine "gpu" renders these views from, None if it does not render them all in one go."""
+        if choose(self.engine, output.device) != "gpu" or len(which) < len(self) or output.dtype == torch.float64:
+            return None
+        arguments = self.images, self.table, self.views, self.sources
+        if self.lowered is None or not self.lowered.suits(*arguments):
+            self.lowered = lower(*arguments)
+        return self.lowered
 
     def _images_of(self, source: int, images: PackedImages | None = None) -> PackedImages:
         """Return one image of each sample."""
@@ -140,12 +157,14 @@ class Views:
 
     def render(self) -> "Views":
         """Return the same views, rendered where the pixels are, without the pixels of the images."""
-        return self._with(images=self.images.replace_pixels(self.images.pixels.new_empty(0)), rendered=self.to())
+        images = self.images.replace_pixels(self.images.pixels.new_empty(0))
+        return self._with(images=images, rendered=self.to(), lowered=None)
 
     def pin_memory(self) -> "Views":
         """Return the same views in page-locked memory, from which `to` copies without blocking. DataLoader calls it."""
         rendered = self.rendered and [view.pin_memory() for view in self.rendered]
-        return self._with(images=self.images.replace_pixels(self.images.pixels.pin_memory()), rendered=rendered)
+        images = self.images.replace_pixels(self.images.pixels.pin_memory())
+        return self._with(images=images, rendered=rendered, lowered=self.lowered and self.lowered.pin_memory())
 
     @property
     def device(self) -> torch.device:
@@ -225,7 +244,8 @@ class RenderedViews(list[Tensor]):
     def __init__(self, tensors: Iterable[Tensor] = (), batch: Views | None = None) -> None:
         super().__init__(tensors)
         # without the pixels, which are as large as the views
-        self._batch = batch and batch._with(images=batch.images.replace_pixels(torch.empty(0)), rendered=[])
+        images = batch and batch.images.replace_pixels(torch.empty(0))
+        self._batch = batch and batch._with(images=images, rendered=[], lowered=None)
 
     def to(
         self,

@@ -10,7 +10,7 @@ import torch
 
 from lightly_aug.batch import Views
 from lightly_aug.checks import check_choice, check_color, check_integer
-from lightly_aug.engines import ENGINES, choose, load
+from lightly_aug.engines import ENGINES, choose, load, lower, may_use_gpu
 from lightly_aug.epochs import EpochCounter
 from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, pack, to_array
 from lightly_aug.operations import Floats
@@ -112,6 +112,7 @@ class BaseCollateFunction:
         self.background = background
         self._places = tuple(dict.fromkeys(places))
         self._sources = tuple(self._places.index(place) for place in places) or (0,) * len(views)
+        self._lowers = render == "late" and may_use_gpu(engine)  # decided here, as workers ask no device
         self._epochs = EpochCounter()
         self._epoch_was_set = False
         operations = [(i, operation) for i, view in enumerate(views) for operation in view.operations]
@@ -161,6 +162,8 @@ class BaseCollateFunction:
             keys = taken.index.numpy().astype(np.uint64)
         table = self._draw(epoch, keys, images, taken.names)
         views = Views(images, table, self.views, index=taken.index, engine=self.engine, sources=self._sources)
+        if self._lowers:
+            views.lowered = lower(images, table, self.views, self._sources)
         return taken.rebuild(views.render() if self.render == "worker" else views)
 
     def _read(self, image: Any, name: str) -> Pixels:

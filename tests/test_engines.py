@@ -389,9 +389,12 @@ def test_the_cpu_engine_refuses_other_devices() -> None:
 @pytest.fixture
 def anew() -> Iterator[None]:
     """Engines are looked for again, here and afterwards."""
-    rendering._find_engine.cache_clear()
+    cached = rendering._find_engine, rendering._why_no_gpu
+    for function in cached:
+        function.cache_clear()
     yield
-    rendering._find_engine.cache_clear()
+    for function in cached:
+        function.cache_clear()
 
 
 @pytest.mark.usefixtures("anew")

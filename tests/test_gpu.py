@@ -39,7 +39,7 @@ if not CUDA:
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read where kernels are defined, Triton's own when it is imported
 triton = pytest.importorskip("triton")
 
-from lightly_aug.engines import gpu, gpu_kernels  # noqa: E402
+from lightly_aug.engines import gpu, gpu_kernels, gpu_layout  # noqa: E402
 
 if not CUDA and any(
     isinstance(kernel, triton.JITFunction) for kernel in (triton.language.cdiv, gpu_kernels.draw_tiles)
@@ -90,22 +90,16 @@ def collated(*views: View, images: int = 3, seed: int = 0, dtype: type = np.uint
     return result
 
 
-class Launches:
-    """A kernel that records the grids it is launched with."""
-
-    def __init__(self, kernel: Any, grids: list[Any]) -> None:
-        self.kernel, self.grids = kernel, grids
-
-    def __getitem__(self, grid: Any) -> Any:
-        self.grids.append(grid)
-        return self.kernel[grid]
-
-
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    grids: list[Any] = []
-    for name in ("weigh", "draw_tiles", "finish_rows", "blur_down"):
-        monkeypatch.setattr(gpu, name, Launches(getattr(gpu, name), grids))
+    """The grids of all launches."""
+    grids, launch = list[Any](), gpu._launch
+
+    def record(kernel: Any, grid: Any, *arguments: Any, **constants: Any) -> None:
+        grids.append(grid)
+        launch(kernel, grid, *arguments, **constants)
+
+    monkeypatch.setattr(gpu, "_launch", record)
     return grids
 
 
@@ -180,7 +174,7 @@ def test_a_view_of_many_tiles() -> None:
         [noise(30, 45, seed=i) for i in range(3)],
         seed=2,
     )
-    radii = gpu._radii(views.draws[0]["RandomGaussianBlur.sigma"].numpy())
+    radii = gpu_layout._radii(views.draws[0]["RandomGaussianBlur.sigma"].numpy())
     assert 0 in radii
     assert max(radii) > 8
     # 1e-5 under the interpreter; GPUs fuse multiplications and additions, and Normalize divides by .225
@@ -303,7 +297,7 @@ def test_views_are_bit_equal_twice_alone_and_in_any_batch() -> None:
     images = [noise(12 + i, 16 - i, seed=i) for i in range(4)]
     operations = list(simclr(17, sigma=(0.1, 5.0)).operations)
     together = packed(operations, images, 4, [7, 1, 5, 3])
-    radii = gpu._radii(together.draws[0]["RandomGaussianBlur.sigma"].numpy())
+    radii = gpu_layout._radii(together.draws[0]["RandomGaussianBlur.sigma"].numpy())
     assert {0} < set(radii)
     (views,) = rendered(together)
     assert torch.equal(rendered(together)[0], views)

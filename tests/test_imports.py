@@ -37,11 +37,13 @@ ALLOWED = {
     "engines.plan": "images operations engines.program",
     "engines.reference": "images operations",
     "engines.cpu_kernels": "engines.program",
-    "engines.gpu_kernels": "engines.program",
+    "engines.gpu_layout": "operations engines.program",
+    "engines.gpu_kernels": "engines.program engines.gpu_layout",
     "engines.cpu": "images operations engines.program engines.plan engines.cpu_kernels",
-    "engines.gpu": "operations engines.program engines.plan engines.gpu_kernels",
+    "engines.gpu": "operations engines.program engines.plan engines.gpu_layout engines.gpu_kernels",
     "engines.rendering": (
-        "images operations view engines.program engines.plan engines.reference engines.cpu engines.gpu"
+        "images operations view engines.program engines.plan engines.gpu_layout engines.reference engines.cpu "
+        "engines.gpu"
     ),
     "engines.__init__": "engines.program engines.rendering",
     "batch": "images samples view engines.__init__",

@@ -1,6 +1,6 @@
 """Engines render: `(packed images, draws) -> views`. Nothing in them is random."""
 
 from lightly_aug.engines.program import Output
-from lightly_aug.engines.rendering import ENGINES, choose, load, render
+from lightly_aug.engines.rendering import ENGINES, Lowered, choose, load, lower, may_use_gpu, render
 
-__all__ = ["ENGINES", "Output", "choose", "load", "render"]
+__all__ = ["ENGINES", "Lowered", "Output", "choose", "load", "lower", "may_use_gpu", "render"]

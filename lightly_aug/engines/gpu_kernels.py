@@ -1,7 +1,6 @@
 """The kernels of the GPU engine, in Triton. `lightly_aug.engines.program` says what each code does to a pixel.
 
-Every program of a grid works on one image. The numbers of n images are one table of 64-bit words, `(columns, n)`: whole
-numbers, the bits of a float64, or the bits of a float32 in the lower half.
+Every program of a grid works on one image, whose numbers are a column of a table, see `lightly_aug.engines.gpu_layout`.
 """
 
 # mypy: allow-untyped-decorators
@@ -12,6 +11,7 @@ import triton
 import triton.language as tl
 from triton.language import constexpr, tensor
 
+from lightly_aug.engines.gpu_layout import COLUMNS, NAMES
 from lightly_aug.engines.program import (
     BRIGHTNESS,
     CLAMP,
@@ -24,22 +24,9 @@ from lightly_aug.engines.program import (
     SOLARIZE,
 )
 
-__all__ = ["COLUMNS", "MOVES", "blur_down", "draw_tiles", "finish_rows", "weigh"]
+__all__ = ["MOVES", "blur_down", "draw_tiles", "finish_rows", "weigh"]
 
-_AXIS: Final = "taps", "table", "side", "resized", "slope", "shift", "stride"
-_NAMES: Final = "order", "start", "result", "contrast", "blur", "radius", "sigma", "bell"
-
-COLUMNS: Final = {name: i for i, name in enumerate([*_NAMES, *(f"{name}_{axis}" for axis in "yx" for name in _AXIS)])}
-"""The columns of the table; behind them scale and bias of each channel in one word, then code and value of each step.
-
-`order` is not an image's own: it is the number of the image whose turn it is. `start` is the first number of the box in
-the source, `result` that of the view; `bell` and `table` are where the weights of the blur and of an axis of the view
-begin. Position i on an axis shows place `slope` i + `shift` of the `resized` places, into which the `side` pixels of
-the box are resized; pixels are `stride` apart in the source. For a rotation the columns from `taps_y` on are the map in
-float64, height and width of the source.
-"""
-
-_START, _RESULT, _CONTRAST_AT, _BLUR, _RADIUS, _SIGMA, _BELL = (constexpr(COLUMNS[name]) for name in _NAMES[1:])
+_START, _RESULT, _CONTRAST_AT, _BLUR, _RADIUS, _SIGMA, _BELL = (constexpr(COLUMNS[name]) for name in NAMES[1:])
 _AXIS_Y, _AXIS_X, _NORM = constexpr(COLUMNS["taps_y"]), constexpr(COLUMNS["taps_x"]), constexpr(len(COLUMNS))
 
 MOVES: Final = {"bilinear": 0, "bicubic": 1, "rotate": 2}

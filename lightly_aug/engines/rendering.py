@@ -8,20 +8,22 @@ from importlib import metadata
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lightly_aug.engines import reference
-from lightly_aug.engines.plan import Pass, plan_passes
+from lightly_aug.engines.gpu_layout import Layout, lay_out
+from lightly_aug.engines.plan import Pass, find_stage, plan_passes
 from lightly_aug.engines.program import Output, Program
 from lightly_aug.images import PackedImages
-from lightly_aug.operations import Ints
+from lightly_aug.operations import Ints, Operation
 from lightly_aug.view import View
 
-__all__ = ["ENGINES", "choose", "load", "render"]
+__all__ = ["ENGINES", "Lowered", "choose", "load", "lower", "may_use_gpu", "render"]
 
 ENGINES: Final = ("auto", "reference", "cpu", "gpu")
 
@@ -71,6 +73,7 @@ def _find_engine(device_type: str) -> str:
     return "reference"
 
 
+@cache
 def _why_no_gpu() -> str:
     """Say why the engine "gpu" cannot run on CUDA devices; nothing where it can."""
     version = _triton_version()
@@ -92,6 +95,15 @@ def _triton_version() -> tuple[int, int]:
             major, minor = metadata.version(name).split(".")[:2]
             return int(major), int(minor)
     return 3, 3  # installed under a name that is not known here
+
+
+def may_use_gpu(engine: str) -> bool:
+    """Whether `choose` may take the engine "gpu" on this machine. Initialises no device.
+
+    Args:
+        engine: One of `ENGINES`.
+    """
+    return engine == "gpu" or (engine == "auto" and torch.cuda.device_count() > 0 and not _why_no_gpu())
 
 
 def load(engine: str) -> ModuleType | None:
@@ -126,6 +138,100 @@ def _check_name(engine: str) -> None:
         raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
 
 
+class Lowered(NamedTuple):
+    """The views of a batch as the numbers that the engine "gpu" renders them from, made ahead, in a worker.
+
+    It keeps a copy of the draws, so that views are never rendered from numbers of other draws.
+
+    Attributes:
+        layout: The numbers; behind them, the draws and the sizes of the images that they were made from.
+        end: Where the numbers end.
+        made_from: What else they were made from.
+    """
+
+    layout: Layout
+    end: int
+    made_from: tuple[object, ...]
+
+    def suits(self, images: PackedImages, table: Tensor, views: tuple[View, ...], sources: tuple[int, ...]) -> bool:
+        """Whether `lower` would return the same for these arguments."""
+        same = self.made_from == _describe(images, views, sources)
+        return same and np.array_equal(self.layout.words[self.end :].numpy(), _copy_words(images, table))
+
+    def pin_memory(self) -> "Lowered":
+        """Return the same in page-locked memory."""
+        return self._replace(layout=self.layout._replace(words=self.layout.words.pin_memory()))
+
+    def render(self, images: PackedImages, output: Output) -> list[Tensor]:
+        """Render the views from their images with the engine "gpu", as `render` does."""
+        _refuse_capture(output.device)
+        pixels = images.pixels.to(output.device, non_blocking=output.non_blocking)
+        from lightly_aug.engines import gpu
+
+        made = gpu.draw(self.layout._replace(words=self.layout.words[: self.end]), pixels, output)
+        return [made[i] for i in range(len(made))]
+
+
+def lower(images: PackedImages, table: Tensor, views: tuple[View, ...], sources: tuple[int, ...]) -> Lowered | None:
+    """Lower all views of a batch for the engine "gpu".
+
+    Args:
+        images: The images, see `Views`.
+        table: `(views, n, columns)` float32 on the CPU, the draws.
+        views: The views.
+        sources: For each view the number of the image of a sample that it shows.
+
+    Returns:
+        None if that engine does not do all of it in one go.
+    """
+    n = table.shape[1]
+    together = dict[tuple[int, int, torch.dtype], list[int]]()
+    parts = dict[int, Pass]()
+    for i, (view, source) in enumerate(zip(views, sources, strict=True)):
+        part, *more = plan_passes(view.operations, _knows)
+        if more or not part.fused or view.dtype == torch.float64 or n == 0:
+            return None
+        parts[id(part)] = part
+        together.setdefault((id(part), source, view.dtype), []).append(i)
+    programs = [
+        parts[part].lower(
+            images.select(source * n, (source + 1) * n),
+            table[which].flatten(0, 1).double().numpy(),
+            Output(images.pixels.device, dtype),
+            len(which),
+        )
+        for (part, source, dtype), which in together.items()
+    ]
+    layout = lay_out(programs, list(together.values()))
+    words = layout.words.numpy()
+    layout = layout._replace(words=torch.from_numpy(np.concatenate([words, _copy_words(images, table)])))
+    return Lowered(layout, len(words), _describe(images, views, sources))
+
+
+def _knows(operation: Operation) -> bool:
+    """As the engine's own function, without Triton, which workers need not import."""
+    return find_stage(operation) is not None
+
+
+def _describe(images: PackedImages, views: tuple[View, ...], sources: tuple[int, ...]) -> tuple[object, ...]:
+    return views, sources, images.channels, images.raw, images.pixels.dtype
+
+
+def _copy_words(images: PackedImages, table: Tensor) -> Ints:
+    """Copy the draws, bit by bit, and the sizes of the images."""
+    bits = table.numpy().ravel().view(np.int32)
+    padded = np.concatenate([bits, np.zeros(len(bits) % 2, dtype=np.int32)])
+    return np.concatenate([padded.view(np.int64), images.shapes.numpy().ravel()])
+
+
+def _refuse_capture(device: torch.device) -> None:
+    if device.type == "cuda" and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "views cannot be rendered while a CUDA graph is captured, as each replay would repeat the draws of this "
+            "batch: render before the capture, and copy the views into its inputs before each replay"
+        )
+
+
 def render(
     images: PackedImages, table: Tensor, views: tuple[View, ...], output: Output, engine: str = "auto"
 ) -> list[Tensor]:
@@ -144,7 +250,9 @@ def render(
     Raises:
         ValueError: There is no such engine, or it cannot render on that device.
         ModuleNotFoundError: A package that the engine needs is not installed.
+        RuntimeError: A CUDA graph is being captured.
     """
+    _refuse_capture(output.device)
     fast = load(choose(engine, output.device))
     images = images.replace_pixels(images.pixels.to(output.device, non_blocking=output.non_blocking))
     outputs = [output._replace(dtype=output.dtype or view.dtype) for view in views]
@@ -187,7 +295,7 @@ def render(
     return [view.to(memory_format=output.memory_format) for view in rendered]
 
 
-def _plan(view: View, shapes: Ints, drawn: np.typing.NDArray[np.float32], fast: ModuleType | None) -> tuple[Pass, ...]:
+def _plan(view: View, shapes: Ints, drawn: npt.NDArray[np.float32], fast: ModuleType | None) -> tuple[Pass, ...]:
     """Plan a view; the reference does all of it if there is no fast engine, or if sizes differ between passes."""
     plan = plan_passes(view.operations, None if fast is None else fast.knows)
     height, width = shapes[:, 1], shapes[:, 2]
