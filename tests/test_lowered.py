@@ -30,6 +30,7 @@ from lightly_aug.engines import Output, lower, may_use_gpu, render, rendering
 
 pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ON_THE_CPU = pytest.mark.skipif(torch.cuda.is_available(), reason="the engine runs on a CPU under the interpreter only")
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -90,6 +91,7 @@ def test_dtype_and_memory_format_are_known_only_when_views_are_rendered(dtype: t
     assert_equal(made, render(views.images, views.table, views.views, Output(DEVICE, dtype, form), "gpu"))
 
 
+@ON_THE_CPU
 def test_several_images_of_a_sample_are_rendered_together() -> None:
     samples = [{"a": noise(20, 24, seed=i), "b": noise(30 - i, 18, seed=9 + i)} for i in range(2)]
     collate = MultiViewCollateFunction([view(8)] * 3, seed=0, render="late", engine="gpu", image=("a", "b", "a"))
@@ -190,6 +192,7 @@ def test_numbers_of_other_draws_images_or_views_are_never_rendered(change: Calla
     assert changed.lowered is not before
 
 
+@ON_THE_CPU
 def test_some_of_the_views_are_those_of_all() -> None:
     views = collated(view(8), view(8), view(6))
     made = views.to(DEVICE)
@@ -222,6 +225,7 @@ def test_views_that_come_without_numbers_get_them_when_they_are_rendered() -> No
     assert views.lowered is not None
 
 
+@ON_THE_CPU
 def test_rendered_views_keep_no_numbers() -> None:
     views = collated(view(8))
     assert views.render().lowered is None
