@@ -4,8 +4,6 @@ import hashlib
 import json
 import math
 import os
-import signal
-import sys
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +23,9 @@ from lightly_aug.evaluate import labelled_subset
 from lightly_aug.models import feature_width
 from lightly_aug.optional import extra
 from lightly_aug.train import AtomicCheckpointIO, Optimization, RunBar, StopSignals, Throughput, find_checkpoint
-from lightly_aug.train.checkpoints import Stopped, save_checkpoints
+from lightly_aug.train.checkpoints import save_checkpoints
 from lightly_aug.train.data import Source, default_workers, training_loader
+from lightly_aug.train.fit import fit
 from lightly_aug.train.folder import build_csv_logger, is_first_process, quiet, say
 from lightly_aug.weights import Backbone
 
@@ -250,7 +249,7 @@ def train_classifier(
         f"{owner}: {len(learnt):,} images of {len(learnt.classes)} classes at {collates.size} pixels in batches of "
         f"{each * devices}, {steps:,} steps" + (f"; going on from {checkpoint}" if checkpoint else "")
     )
-    _fit(trainer, module, loaders.train, checkpoint)
+    fit(trainer, module, loaders.train, checkpoint, how="when it is started again")
     sweep = _choose(trainer, module, loaders.holdout, held, recipe)
     scores = _predict(trainer, module, loaders.test, len(tested))
     if not scores.isfinite().all():
@@ -386,19 +385,6 @@ def _build_trainer(
             use_distributed_sampler=False,
             **options,
         )
-
-
-def _fit(trainer: Trainer, module: ClassifierModule, loader: DataLoader[Any], checkpoint: Path | None) -> None:
-    try:
-        with quiet():
-            trainer.fit(module, loader, ckpt_path=checkpoint)
-    except Stopped as stop:
-        say(f"{stop}, when it is started again")
-        if not is_first_process():
-            sys.exit(0)  # the first process tells
-        if stop.number == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        sys.exit(128 + stop.number)
 
 
 def _choose(

@@ -1,8 +1,5 @@
 """Train a method with one call."""
 
-import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,7 +30,7 @@ from lightly_aug.train.build import (
     count_steps,
     find_normalize,
 )
-from lightly_aug.train.checkpoints import AtomicCheckpointIO, Stopped, StopSignals, find_checkpoint, save_checkpoints
+from lightly_aug.train.checkpoints import AtomicCheckpointIO, StopSignals, find_checkpoint, save_checkpoints
 from lightly_aug.train.data import (
     Source,
     default_workers,
@@ -43,11 +40,11 @@ from lightly_aug.train.data import (
     training_loader,
 )
 from lightly_aug.train.evaluation import OnlineEvaluation, PairAccuracy, Pictures
+from lightly_aug.train.fit import fit
 from lightly_aug.train.folder import (
     SaveBackbone,
     WriteFacts,
     build_csv_logger,
-    is_first_process,
     note_run,
     prepare_folder,
     quiet,
@@ -171,31 +168,9 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
     say(*_describe(source, options, optimization, batch=batch, total=total, paper=paper))
     if options.resume:
         say(f"going on from {checkpoint}" if checkpoint else "no checkpoint to go on from: starting at the beginning")
-    try:
-        with quiet():
-            trainer.fit(module, loader, ckpt_path=checkpoint)
-    except Stopped as stop:
-        say(f"{stop}, with --resume or resume=True")
-        if not is_first_process():
-            sys.exit(0)  # the first process tells
-        if stop.number == signal.SIGINT:
-            raise KeyboardInterrupt from None
-        sys.exit(128 + stop.number)
-    except BaseException:
-        _end_others(trainer)
-        raise
+    fit(trainer, module, loader, checkpoint, how="with --resume or resume=True")
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return Pretrained(model, read_metrics(folder) | metrics, folder)
-
-
-def _end_others(trainer: Trainer) -> None:
-    """End the processes that Lightning started, where they do not end by themselves, as one that hangs."""
-    for process in getattr(trainer.strategy.launcher, "procs", ()):
-        try:
-            process.wait(3)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _watching(
