@@ -107,7 +107,10 @@ def invariance_curves(
         strengths = _with_neutral(first)
         axes.set_xticks(range(len(strengths)), [f"{strength:g}" for strength in strengths], fontsize=8)
         axes.set_title(name, fontsize=10, loc="left")
-        axes.set_xlabel(first.unit, fontsize=8, labelpad=2 if image is None else 32)
+        if image is None:
+            axes.set_xlabel(first.unit, fontsize=8, labelpad=2)
+        else:  # below the pictures
+            axes.text(0.5, -0.41, first.unit, ha="center", va="top", fontsize=8, transform=axes.transAxes)
         axes.set_xlim(-0.5, len(strengths) - 0.5)
         _finish(axes, "y")
         if image is not None and name in by_name:
