@@ -5,10 +5,11 @@ import html
 import json
 import os
 import re
+import textwrap
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +18,9 @@ from lightly_aug.atomic import replace_file
 from lightly_aug.evaluate import Accuracy, FewLabelCurve, accuracy, few_label_curve, knn_votes, linear_scores
 from lightly_aug.optional import extra
 from lightly_aug.plot import confusion, embedding, label_curve, neighbours
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Measured", "measure_features", "write_classification", "write_page"]
 
@@ -105,9 +109,7 @@ def write_classification(
         for name, label, guess in zip(names, labels.tolist(), predicted, strict=True):
             writer.writerow([name, classes[label], classes[guess], int(label == guess)])
     _write_json(out / "metrics.json", {**_plain(found), "images": len(labels), **settings})
-    confusion(found.confusion, classes, title=f"{title}, top-1 {found.top1:.1%}").savefig(
-        out / "confusion.png", dpi=110
-    )
+    _draw_confusion(found, classes, f"{title}, top-1 {found.top1:.1%}").savefig(out / "confusion.png", dpi=110)
     return found
 
 
@@ -158,13 +160,14 @@ def write_page(
     table = _table(found, has_top5=best.top5 is not None)
     shown = slice(None, None, -(-len(x_test) // _MAP))
     figures = {
-        "confusion": confusion(best.confusion, classes, title="linear classifier: images by true and predicted class"),
+        "confusion": _draw_confusion(best, classes, "linear classifier: images by true and predicted class"),
         "map": embedding(
-            x_test[shown], y_test[shown], classes, title="features of test images by t-SNE", images=images[shown]
+            x_test[shown], y_test[shown], [_shorten(name) for name in classes],
+            title="features of test images by t-SNE", images=images[shown],
         ),
         "neighbours": neighbours(
-            images, x_test, names=[classes[label] for label in y_test.tolist()],
-            captions=[Path(name).name for name in names],
+            images, x_test, names=[_plain_text(classes[label]) for label in y_test.tolist()],
+            captions=[_plain_text(Path(name).name) for name in names],
             title="test images and their nearest neighbours, green if of the same class",
         ),
     }  # fmt: skip
@@ -187,7 +190,7 @@ def write_page(
         parts += ["## Few labels", "![accuracy by number of labels](labels.png)", explained]
     parts += ["## Confusions", *([wrong] if wrong else []), "![confusion matrix](confusion.png)"]
     parts += ["## Map", "![map of the features](map.png)", "## Nearest neighbours", "![neighbours](neighbours.png)"]
-    parts += ["## How this was made", f"`{json.dumps(dict(settings), ensure_ascii=False)}`"]
+    parts += ["## How this was made", f"```json\n{json.dumps(dict(settings), indent=1, ensure_ascii=False)}\n```"]
     text = "\n\n".join(parts) + "\n"
     _write_text(out / "report.md", text)
     _write_text(out / "report.html", _to_html(text, title, out))
@@ -195,6 +198,31 @@ def write_page(
     lines = {name: {key: value.tolist() for key, value in curve._asdict().items()} for name, curve in curves.items()}
     _write_json(out / "metrics.json", {"accuracy": record, "few_labels": lines, "images": len(y_test), **settings})
     return table
+
+
+def _draw_confusion(found: Accuracy, classes: Sequence[str], title: str) -> "Figure":
+    """Draw a confusion matrix under a title of as many lines as it needs, since that of two classes is narrow."""
+    figure = confusion(found.confusion, [_shorten(name) for name in classes])
+    lines = textwrap.wrap(title, int(8.5 * figure.get_figwidth()))
+    figure.suptitle("\n".join(lines), fontsize=12, weight="bold")
+    figure.set_figheight(figure.get_figheight() + 0.2 + 0.2 * len(lines))
+    return figure
+
+
+def _shorten(name: str, most: int = 20) -> str:
+    """Return the name of a class as pictures have room for it.
+
+    Example:
+        >>> _shorten("n02101006 Gordon setter")
+        'n02101006 …on setter'
+    """
+    half = most // 2
+    return _plain_text(name if len(name) <= most else f"{name[:half]}…{name[1 - half :]}")
+
+
+def _plain_text(text: str) -> str:
+    """Return a text of which Matplotlib makes no formula."""
+    return text.replace("$", r"\$")
 
 
 def _table(found: Mapping[tuple[str, str], Accuracy], *, has_top5: bool) -> str:
@@ -210,13 +238,23 @@ def _list_confusions(counts: Tensor, classes: Sequence[str], most: int = 5) -> s
     """Return the most frequent errors as a list in Markdown."""
     wrong = counts.clone().fill_diagonal_(0)
     values, places = wrong.flatten().topk(min(most, wrong.numel()))
-    pairs = zip(values.tolist(), places.tolist(), strict=True)
+    pairs, names = zip(values.tolist(), places.tolist(), strict=True), [_escape(name) for name in classes]
     return "\n".join(
-        f"- {count} of {int(counts[place // len(classes)].sum())} images of {classes[place // len(classes)]} are taken "
-        f"for {classes[place % len(classes)]}"
+        f"- {count} of {int(counts[place // len(classes)].sum())} images of {names[place // len(classes)]} are taken "
+        f"for {names[place % len(classes)]}"
         for count, place in pairs
         if count
     )
+
+
+def _escape(name: str) -> str:
+    r"""Return a name as Markdown shows it, without marks that it would read; those within words it does not.
+
+    Example:
+        >>> print(_escape("a_b"), _escape("*a*"), _escape("__a__"))
+        a_b \*a\* \_\_a\_\_
+    """
+    return re.sub(r"[\\`*<&\[\]|~]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", name)
 
 
 def _to_html(text: str, title: str, folder: Path) -> str:

@@ -190,6 +190,18 @@ def test_evaluate_writes_one_page(command: Any, run: Path, data: Path, test: Pat
         found = metrics["accuracy"][f"linear, {name}"]["top1"]
         assert found["value"] == pytest.approx(share)
         assert f"| linear, {name} | {100 * share:.1f} % ({100 * found['low']:.1f}–{100 * found['high']:.1f}) |" in text
+    assert table.labels is not None
+    x, y = table.features[:45].double(), table.labels
+    x = x / x.norm(dim=1, keepdim=True)
+    right = 0
+    for query, label in zip(table.features[45:].double(), y[45:], strict=True):
+        similarity = x @ (query / query.norm())
+        votes = dict.fromkeys(COLOURS, 0.0)
+        for i in similarity.argsort(descending=True)[:3].tolist():
+            votes[y[i]] += float((similarity[i] / 0.07).exp())
+        right += label == max(votes, key=lambda name: votes[name])
+    assert metrics["accuracy"]["kNN, untrained"]["top1"]["value"] == pytest.approx(right / 24)
+    assert (metrics["data"], metrics["test"], metrics["k"]) == (str(data), str(test), 3)
     assert metrics["few_labels"]["kNN, trained"]["labels"] == [1, 2, 5, 10, 15]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -201,14 +213,31 @@ def test_evaluate_writes_one_page(command: Any, run: Path, data: Path, test: Pat
     torch.testing.assert_close(x, read_features(folder / "features-untrained.npz").features[:45], rtol=1e-4, atol=1e-5)
 
 
-def test_evaluate_of_a_backbone_without_a_name_has_no_untrained_rows(
-    command: Any, run: Path, data: Path, test: Path
-) -> None:
-    asked = ["evaluate", run, "--data", data, "--test", test, "--draws", 0, "--no-untrained", *QUICK]
+def test_evaluate_leaves_out_what_is_not_asked_for(command: Any, run: Path, data: Path, test: Path) -> None:
+    asked = ["evaluate", run, "--data", data, "--test", test, "--draws", 0, "--no-untrained", "--k", 99, *QUICK]
     assert command(*asked).code == 0
     text = (run / "evaluate" / "report.md").read_text()
     assert "untrained" not in text
     assert "Few labels" not in text
+    assert json.loads((run / "evaluate" / "metrics.json").read_text())["k"] == 45, "as many as there are"
+
+
+def test_evaluate_of_a_network_that_ends_in_one_pixel(command: Any, tmp_path: Path, data: Path, test: Path) -> None:
+    run = tmp_path / "run"
+    file = run / "backbone.safetensors"
+    save_backbone(resnet("resnet10"), file, arch="resnet10", arguments={}, size=32, normalize=Normalize())
+    asked = ["evaluate", run, "--data", data, "--test", test, "--draws", 0, *QUICK]
+    done = command(*asked, "--batch-size", 44)  # BatchNorm refuses the last batch, of one image of one pixel
+    assert done.code == 0, done.err
+    assert command(*asked, "--batch-size", 1).code == 0
+
+
+def test_a_class_without_test_images(command: Any, run: Path, data: Path, tmp_path: Path) -> None:
+    fewer = paint(tmp_path / "fewer", 3, 4, ("green", "red"))
+    for name, options in (("knn", ["--k", 3]), ("linear", []), ("evaluate", ["--draws", 2])):
+        done = command(name, run, "--data", data, "--test", fewer, *options, *QUICK)
+        assert done.code == 0, done.err
+        assert "6 test images in 3 classes" in done.out
 
 
 @pytest.mark.parametrize("name", ["knn", "linear", "evaluate"])
@@ -266,7 +295,9 @@ def test_wrong_numbers_are_one_line(command: Any, run: Path, data: Path) -> None
     for arguments, message in (
         (["knn", "--k", 40], "--k must be at most the 36 training images, got 40"),
         (["linear", "--c", "much"], "--c must be a number above 0 or cv, got 'much'"),
-        (["linear", "--c", 0], "c must be"),
+        (["linear", "--c", 0], "--c must be a number above 0 or cv, got '0'"),
+        (["linear", "--c", "nan"], "--c must be a number above 0 or cv, got 'nan'"),
+        (["knn", "--k", 3, "--temperature", 0], "temperature must be above 0, got 0"),
         (["evaluate", "--draws", 1], "--draws must be 0, or 2 and more, got 1"),
         (["finetune", "--share", 2], "share must be above 0 and at most 1, got 2"),
     ):
@@ -274,3 +305,4 @@ def test_wrong_numbers_are_one_line(command: Any, run: Path, data: Path) -> None
         done = command(name, run, "--data", data, *rest, *QUICK)
         assert done.code == 2, arguments
         assert message in done.err
+    assert not (run / "linear" / "features.npz").exists(), "the number is wrong before anything is embedded"

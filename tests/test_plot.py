@@ -519,3 +519,9 @@ def test_a_label_curve_of_other_numbers_is_refused() -> None:
 def test_an_embedding_of_one_image_is_a_point_in_the_middle() -> None:
     axes = embedding(torch.ones(1, 8), torch.tensor([0]), ["cat"]).axes[0]
     assert np.asarray(axes.collections[0].get_offsets()).tolist() == [[0.0, 0.0]]
+
+
+def test_ticks_of_a_label_curve_do_not_touch() -> None:
+    axes = label_curve([1, 2, 50, 60], {"kNN": np.full((4, 2), 0.5)}).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "60"]
+    assert len(axes.lines[0].get_xdata()) == 4

@@ -33,7 +33,7 @@ def evaluate(
     run: Run,
     data: Data,
     test: Test = None,
-    k: Annotated[int, typer.Option(min=1, help="Number of neighbours that vote.")] = 20,
+    k: Annotated[int, typer.Option(min=1, help="Number of neighbours that vote; all if there are fewer.")] = 20,
     draws: Annotated[
         int,
         typer.Option(min=0, help="How often few labels are drawn, for a curve; 0 for none, else 2 or more."),
@@ -58,31 +58,34 @@ def evaluate(
     saved, images = load_run(run, decode, device), find_labelled("evaluate", data, test)
     embedded = embed_labelled(saved, images, folder / "features.npz", batch_size, workers, device)
     found = {"trained": embedded}
-    other = _build_untrained(saved, images, batch_size, workers, device, seed) if untrained else None
-    if other is not None:
+    if untrained:
+        other = _build_untrained(saved, images, batch_size, workers, device, seed)
         file = folder / "features-untrained.npz"
         found["untrained"] = embed_labelled(other, images, file, batch_size, workers, device, title="untrained:")
+    k = min(k, len(images.train))  # the default suits small data, too; the page gives the number that voted
     with show_wait("measuring"):
         measured = {
-            name: measure_features(
-                *each, classes=len(images.classes), k=min(k, len(images.train)), draws=draws, seed=seed
-            )
+            name: measure_features(*each, classes=len(images.classes), k=k, draws=draws, seed=seed)
             for name, each in found.items()
         }
     counts = f"{len(images.train)} training and {len(images.test)} test images in {len(images.classes)} classes"
     facts = [
         f"{name_run(saved)}, {embedded.x.shape[1]} features of images at {saved.metadata['size']} pixels. {counts}."
     ]
-    if other is not None:
+    if untrained:
         facts.append(
-            "The untrained network has the same architecture, random weights, and BatchNorm statistics of the data."
+            "The untrained network has the same architecture, random weights and, in BatchNorm layers, the statistics "
+            "of training images."
         )
     with show_wait("drawing"):
         table = write_page(
             folder, title=f"Evaluation of {name_run(saved)}", facts=facts, measured=measured, x_test=embedded.x_test,
             y_test=embedded.y_test, images=[file for file, _ in images.test],
             names=name_files(images, data, test)[1], classes=images.classes,
-            settings={"k": k, "draws": draws, "seed": seed, "train_images": len(images.train)},
+            settings={
+                "run": str(run), "data": str(data), "test": None if test is None else str(test), "k": k,
+                "draws": draws, "seed": seed, "train_images": len(images.train),
+            },
         )  # fmt: skip
     Console(soft_wrap=True).print(Markdown(table))
     print(f"{folder / 'report.html'}: {counts}")
@@ -90,8 +93,8 @@ def evaluate(
 
 def _build_untrained(
     saved: Backbone, images: LabelledImages, batch_size: int, workers: int, device: str, seed: int
-) -> Backbone | None:
-    """Return the same network with random weights and BatchNorm statistics of the images; None if it has no name.
+) -> Backbone:
+    """Return the same network with random weights and BatchNorm statistics of the images.
 
     Args:
         saved: The backbone.
@@ -101,15 +104,16 @@ def _build_untrained(
         device: The option `--device`.
         seed: Seed of the weights.
     """
-    named = saved.metadata["backbone"]
-    if named is None:
-        return None
-    target = find_device(device)
+    named, target = saved.metadata["backbone"], find_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = build_backbone(named["name"], **named["arguments"]).to(target)
     files: Any = [file for file, _ in images.train][:_FILLING]
-    loader: DataLoader[Any] = DataLoader(files, batch_size, num_workers=workers, collate_fn=saved.collate)
+    batch_size = max(2, batch_size)
+    loader: DataLoader[Any] = DataLoader(
+        files, batch_size, num_workers=workers, collate_fn=saved.collate,
+        drop_last=len(files) > batch_size,  # a last batch of one image has no variance, and BatchNorm refuses it
+    )  # fmt: skip
     with show_steps("filling BatchNorm statistics", len(loader)) as advance:
 
         def views() -> Iterator[Tensor]:

@@ -62,7 +62,7 @@ def finetune(
     start = "from scratch" if from_scratch else name_run(saved)
     found = write_classification(
         folder, result.scores, result.labels, name_files(images, data, test)[1], images.classes,
-        title=f"{start}, {share:.3g} of the labels",
+        title=f"{start}, {100 * share:.3g} % of the labels",
         settings={"share": share, "epochs": epochs, "seed": seed, "from_scratch": from_scratch,
                   "train_images": result.metrics["train_images"]},
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """The command `lightly-aug linear`."""
 
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,7 +48,7 @@ def linear(
     It writes predictions.csv, metrics.json and confusion.png; by the papers' protocol, which can be stopped and goes on
     when the command is given again, the classifier, too.
     """
-    folder = prepare_folder("linear", run, out)
+    folder, penalty = prepare_folder("linear", run, out), _read_c(c)
     saved, images = load_run(run, decode, device), find_labelled("linear", data, test)
     names, classes = name_files(images, data, test)[1], len(images.classes)
     settings: dict[str, Any] = {"protocol": protocol, "train_images": len(images.train)}
@@ -62,7 +64,7 @@ def linear(
     else:
         embedded = embed_labelled(saved, images, folder / "features.npz", batch_size, workers, device)
         with show_wait("fitting"):
-            found = linear_scores(embedded.x, embedded.y, embedded.x_test, c=_read_c(c))
+            found = linear_scores(embedded.x, embedded.y, embedded.x_test, c=penalty)
         scores, labels = found.scores.new_full((len(images.test), classes), -float("inf")), embedded.y_test
         scores[:, found.classes] = found.scores
         settings |= {"c": found.c}
@@ -73,9 +75,10 @@ def linear(
 
 
 def _read_c(text: str) -> float | Literal["cv"]:
+    """Return the option `--c`, which is tested before the images are embedded."""
     if text == "cv":
         return "cv"
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"lightly-aug linear: --c must be a number above 0 or cv, got {text!r}") from None
+    with suppress(ValueError):
+        if 0 < (c := float(text)) < inf:
+            return c
+    raise ValueError(f"lightly-aug linear: --c must be a number above 0 or cv, got {text!r}")

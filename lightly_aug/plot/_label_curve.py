@@ -56,7 +56,9 @@ def label_curve(
         axes.axhline(chance, color="#666666", linestyle=(0, (3, 3)), linewidth=1)
         axes.text(labels[-1], chance, "chance", ha="right", va="bottom", fontsize=8, color="#666666")
     axes.set_xscale("log")
-    axes.set_xticks(labels, [str(count) for count in labels])
+    later = [*labels[1:], float("inf")]
+    ticks = [count for count, following in zip(labels, later, strict=True) if following > 1.3 * count]  # room for text
+    axes.set_xticks(ticks, [str(count) for count in ticks])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set(xlabel="labels per class", ylabel="accuracy", ylim=(0, 1))
