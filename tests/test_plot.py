@@ -524,4 +524,4 @@ def test_an_embedding_of_one_image_is_a_point_in_the_middle() -> None:
 def test_ticks_of_a_label_curve_do_not_touch() -> None:
     axes = label_curve([1, 2, 50, 60], {"kNN": np.full((4, 2), 0.5)}).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "60"]
-    assert len(axes.lines[0].get_xdata()) == 4
+    assert len(np.asarray(axes.lines[0].get_xdata())) == 4
