@@ -143,11 +143,11 @@ def test_linear_by_the_protocol_of_papers_resumes(command: Any, run: Path, data:
     asked = ["linear", run, "--data", data, "--test", test, "--protocol", "papers", "--epochs", 2, *QUICK]
     done = command(*asked)
     assert done.code == 0, done.err
-    metrics = check_files(run / "linear", 24)
+    metrics = check_files(run / "linear-papers", 24)
     assert metrics["protocol"] == "papers"
     assert command(*asked).code == 0
-    assert check_files(run / "linear", 24) == metrics
-    assert load_classifier(run / "linear" / "training").classes == [*COLOURS]
+    assert check_files(run / "linear-papers", 24) == metrics
+    assert load_classifier(run / "linear-papers" / "training").classes == [*COLOURS]
     other = command(*asked, "--seed", 1)
     assert other.code == 2
     assert "overwrite" in other.err

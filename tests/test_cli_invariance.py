@@ -119,3 +119,6 @@ def test_what_is_wrong_is_said_in_one_line(
     missing = run(capsys, tmp_path / "nothing", "--data", photos, *out)
     assert missing.code == 2
     assert len(missing.err.splitlines()) == 1
+    second = run(capsys, runs[0], tmp_path / "nothing", "--data", photos, "--out", tmp_path / "none")
+    assert (second.code, "nothing" in second.err) == (2, True)
+    assert not (tmp_path / "none" / "runs").exists(), "the first is not measured in vain"

@@ -353,3 +353,14 @@ def test_a_path_that_is_no_name_of_a_repository_asks_no_hub(
     monkeypatch.setattr("lightly_aug.weights._pretrained.hf_hub_download", None)
     with pytest.raises(FileNotFoundError, match="must be a file of save_backbone or the folder of a run, no "):
         Backbone.from_pretrained(name)
+
+
+def test_a_wrong_name_in_a_folder_that_is_here_asks_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object, **__: object) -> str:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lightly_aug.weights._pretrained.hf_hub_download", download)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(FileNotFoundError, match="runs/none"):
+        Backbone.from_pretrained("runs/none")

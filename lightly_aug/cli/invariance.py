@@ -84,6 +84,8 @@ def invariance(
     named = [name for name in (part.strip() for part in layers.split(",")) if name]
     asked = _Asked(files, class_names(data, files), named, draws, batch_size, device, decode, seed)
     names = _name_runs(runs)
+    for run in runs:  # so that none is measured in vain
+        load_run(run, decode, device)
     networks = [_measure(run, name, asked, out) for run, name in zip(runs, names, strict=True)]
     comparison = compare_invariance(networks)
     with show_wait("drawing"):

@@ -41,14 +41,17 @@ def linear(
     device: Device = "",
     decode: Decode = None,
     overwrite: Overwrite = False,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; by default RUN/linear.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; by default RUN/linear or RUN/linear-papers.")
+    ] = None,
 ) -> None:
     """Train a linear classifier on the frozen backbone, and test it.
 
     It writes predictions.csv, metrics.json and confusion.png; by the papers' protocol, which can be stopped and goes on
     when the command is given again, the classifier, too.
     """
-    folder, penalty = prepare_folder("linear", run, out), _read_c(c)
+    folder = prepare_folder("linear" if protocol == "fast" else "linear-papers", run, out)
+    penalty = _read_c(c)
     saved, images = load_run(run, decode, device), find_labelled("linear", data, test)
     names, classes = name_files(images, data, test)[1], len(images.classes)
     settings: dict[str, Any] = {"protocol": protocol, "train_images": len(images.train)}

@@ -107,7 +107,8 @@ class Backbone(nn.Module, ModelHubMixin):
                 network, or it has no name and is not given.
             ModuleNotFoundError: A package that builds the network is not installed.
         """
-        if not Path(path).exists() and _REPOSITORY.fullmatch(str(path)) and Path(path).suffix != ".safetensors":
+        here = Path(path).exists() or (Path(path).parent.is_dir() and Path(path).parent != Path())
+        if not here and _REPOSITORY.fullmatch(str(path)) and Path(path).suffix != ".safetensors":
             try:
                 path = hf_hub_download(
                     str(path), BACKBONE, revision=revision, token=token, cache_dir=cache_dir,
