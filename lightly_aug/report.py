@@ -15,14 +15,22 @@ import numpy as np
 from torch import Tensor
 
 from lightly_aug.atomic import replace_file
-from lightly_aug.evaluate import Accuracy, FewLabelCurve, accuracy, few_label_curve, knn_votes, linear_scores
+from lightly_aug.evaluate import (
+    Accuracy,
+    FewLabelCurve,
+    LinearScores,
+    accuracy,
+    few_label_curve,
+    knn_votes,
+    linear_scores,
+)
 from lightly_aug.optional import extra
 from lightly_aug.plot import confusion, embedding, label_curve, neighbours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Measured", "measure_features", "write_classification", "write_page"]
+__all__ = ["Measured", "measure_features", "spread_scores", "write_classification", "write_page"]
 
 _MAP = 2000
 """Most test images of the map, since t-SNE takes seconds for each thousand."""
@@ -63,10 +71,15 @@ def measure_features(
             "kNN": few_label_curve(x, y, x_test, y_test, draws=draws, classifier="knn", k=k, seed=seed),
             "linear": few_label_curve(x, y, x_test, y_test, draws=draws, classifier="linear", seed=seed),
         }
-    linear = linear_scores(x, y, x_test)
-    scores = linear.scores.new_full((len(x_test), classes), -np.inf)
-    scores[:, linear.classes] = linear.scores  # a class that no training image has is never predicted
-    return Measured(knn_votes(x, y, x_test, classes=classes, k=min(k, len(x))), scores, curves)
+    linear = spread_scores(linear_scores(x, y, x_test), classes)
+    return Measured(knn_votes(x, y, x_test, classes=classes, k=min(k, len(x))), linear, curves)
+
+
+def spread_scores(found: LinearScores, classes: int) -> Tensor:
+    """Return scores `(n, classes)`; a class that no training image has is never predicted."""
+    scores = found.scores.new_full((len(found.scores), classes), -np.inf)
+    scores[:, found.classes] = found.scores
+    return scores
 
 
 def write_classification(

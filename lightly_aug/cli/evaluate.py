@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from lightly_aug.cli.arguments import BatchSize, Decode, Device, Seed, Workers, find_device, prepare_folder
 from lightly_aug.cli.backbone import Run, load_run, name_run
-from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_files
+from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_tested
 from lightly_aug.optional import extra
 from lightly_aug.photographs import LabelledImages
 from lightly_aug.report import measure_features, write_page
@@ -81,7 +81,7 @@ def evaluate(
         table = write_page(
             folder, title=f"Evaluation of {name_run(saved)}", facts=facts, measured=measured, x_test=embedded.x_test,
             y_test=embedded.y_test, images=[file for file, _ in images.test],
-            names=name_files(images, data, test)[1], classes=images.classes,
+            names=name_tested(images, data, test), classes=images.classes,
             settings={
                 "run": str(run), "data": str(data), "test": None if test is None else str(test), "k": k,
                 "draws": draws, "seed": seed, "train_images": len(images.train),

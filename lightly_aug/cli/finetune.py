@@ -6,7 +6,7 @@ from typing import Annotated
 from lightly_aug.cli.arguments import BatchSize, Decode, Device, Seed, Workers, prepare_folder
 from lightly_aug.cli.backbone import Run, load_run, name_run
 from lightly_aug.cli.classifier import Overwrite, find_running, split_files
-from lightly_aug.cli.labelled import Data, Test, find_labelled, name_files
+from lightly_aug.cli.labelled import Data, Test, find_labelled, name_tested
 from lightly_aug.optional import extra
 from lightly_aug.report import write_classification
 
@@ -61,7 +61,7 @@ def finetune(
     )  # fmt: skip
     start = "from scratch" if from_scratch else name_run(saved)
     found = write_classification(
-        folder, result.scores, result.labels, name_files(images, data, test)[1], images.classes,
+        folder, result.scores, result.labels, name_tested(images, data, test), images.classes,
         title=f"{start}, {100 * share:.3g} % of the labels",
         settings={"share": share, "epochs": epochs, "seed": seed, "from_scratch": from_scratch,
                   "train_images": result.metrics["train_images"]},

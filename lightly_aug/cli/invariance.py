@@ -25,7 +25,7 @@ from lightly_aug.optional import extra
 from lightly_aug.photographs import class_names
 from lightly_aug.plot import invariance_bars, invariance_curves
 from lightly_aug.status import show_steps, show_wait
-from lightly_aug.weights import BACKBONE
+from lightly_aug.weights import BACKBONE, Backbone
 
 with extra("demo"):
     import typer
@@ -84,9 +84,8 @@ def invariance(
     named = [name for name in (part.strip() for part in layers.split(",")) if name]
     asked = _Asked(files, class_names(data, files), named, draws, batch_size, device, decode, seed)
     names = _name_runs(runs)
-    for run in runs:  # so that none is measured in vain
-        load_run(run, decode, device)
-    networks = [_measure(run, name, asked, out) for run, name in zip(runs, names, strict=True)]
+    loaded = [load_run(run, decode, device) for run in runs]  # all at first, so that none is measured in vain
+    networks = [_measure(*each, asked, out) for each in zip(loaded, runs, names, strict=True)]
     comparison = compare_invariance(networks)
     with show_wait("drawing"):
         _write(out, comparison, files[0])
@@ -106,8 +105,7 @@ def _name_runs(runs: Sequence[Path]) -> list[str]:
     return names
 
 
-def _measure(run: Path, name: str, asked: _Asked, out: Path) -> Invariance:
-    saved = load_run(run, asked.decode, asked.device)
+def _measure(saved: Backbone, run: Path, name: str, asked: _Asked, out: Path) -> Invariance:
     digest = asked.fingerprint(run)
     kept = out / "runs" / f"{digest[:16]}.json"
     if kept.is_file():

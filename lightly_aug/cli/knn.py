@@ -5,7 +5,7 @@ from typing import Annotated
 
 from lightly_aug.cli.arguments import BatchSize, Decode, Device, Workers, find_device, prepare_folder
 from lightly_aug.cli.backbone import Run, load_run, name_run
-from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_files
+from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_tested
 from lightly_aug.evaluate import knn_votes
 from lightly_aug.optional import extra
 from lightly_aug.report import write_classification
@@ -42,7 +42,7 @@ def knn(
         device=find_device(device),
     )  # fmt: skip
     found = write_classification(
-        folder, votes, embedded.y_test, name_files(images, data, test)[1], images.classes,
+        folder, votes, embedded.y_test, name_tested(images, data, test), images.classes,
         title=f"{name_run(saved)}, kNN",
         settings={"k": k, "temperature": temperature, "train_images": len(images.train)},
     )  # fmt: skip

@@ -17,7 +17,7 @@ from lightly_aug.weights import Backbone
 with extra("demo"):
     import typer
 
-__all__ = ["Data", "Embedded", "Test", "embed_labelled", "find_labelled", "name_files"]
+__all__ = ["Data", "Embedded", "Test", "embed_labelled", "find_labelled", "name_tested"]
 
 Data = Annotated[
     Path, typer.Option(help="Folder with a folder of images for each class; a fifth of them is for testing.")
@@ -85,10 +85,9 @@ def _check_classes(command: str, option: str, folder: Path, classes: Sequence[st
         )
 
 
-def name_files(images: LabelledImages, data: Path, test: Path | None) -> tuple[list[str], list[str]]:
-    """Return the names of the training and of the test files, relative to their folders."""
-    train = [file.relative_to(data).as_posix() for file, _ in images.train]
-    return train, [file.relative_to(data if test is None else test).as_posix() for file, _ in images.test]
+def name_tested(images: LabelledImages, data: Path, test: Path | None) -> list[str]:
+    """Return the names of the test files, relative to their folder."""
+    return [file.relative_to(data if test is None else test).as_posix() for file, _ in images.test]
 
 
 def embed_labelled(

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from lightly_aug.cli.arguments import BatchSize, Decode, Device, Seed, Workers, prepare_folder
 from lightly_aug.cli.backbone import Run, load_run, name_run
 from lightly_aug.cli.classifier import Overwrite, find_running, split_files
-from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_files
+from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_tested
 from lightly_aug.evaluate import linear_scores
 from lightly_aug.optional import extra
-from lightly_aug.report import write_classification
+from lightly_aug.report import spread_scores, write_classification
 from lightly_aug.status import show_wait
 
 with extra("demo"):
@@ -53,7 +53,7 @@ def linear(
     folder = prepare_folder("linear" if protocol == "fast" else "linear-papers", run, out)
     penalty = _read_c(c)
     saved, images = load_run(run, decode, device), find_labelled("linear", data, test)
-    names, classes = name_files(images, data, test)[1], len(images.classes)
+    names, classes = name_tested(images, data, test), len(images.classes)
     settings: dict[str, Any] = {"protocol": protocol, "train_images": len(images.train)}
     if protocol == "papers":
         from lightly_aug.classify import linear_probe  # takes seconds, which other commands need not wait for
@@ -68,8 +68,7 @@ def linear(
         embedded = embed_labelled(saved, images, folder / "features.npz", batch_size, workers, device)
         with show_wait("fitting"):
             found = linear_scores(embedded.x, embedded.y, embedded.x_test, c=penalty)
-        scores, labels = found.scores.new_full((len(images.test), classes), -float("inf")), embedded.y_test
-        scores[:, found.classes] = found.scores
+        scores, labels = spread_scores(found, classes), embedded.y_test
         settings |= {"c": found.c}
     score = write_classification(
         folder, scores, labels, names, images.classes, title=f"{name_run(saved)}, linear classifier", settings=settings
