@@ -16,14 +16,13 @@ from lightly_aug import (
     Texture,
     View,
 )
-from lightly_aug.plot import view_grid
 
 FOLDER = Path(skimage.__file__).parent / "data"
 
 
 def draw(name: str, collate: BaseCollateFunction, photographs: Sequence[str], heads: Sequence[str]) -> None:
     """Write a grid of views beside this file, with a name above each view."""
-    figure = view_grid(collate, [FOLDER / photograph for photograph in photographs], heads=heads)
+    figure = collate.show([FOLDER / photograph for photograph in photographs], heads=heads)
     figure.savefig(Path(__file__).with_name(name), dpi=82, pil_kwargs={"optimize": True})
 
 

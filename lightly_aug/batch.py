@@ -2,15 +2,24 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Never, overload
+from typing import TYPE_CHECKING, Any, Never, overload
 
 import torch
 from torch import Tensor
 
+from lightly_aug._html import embed_figure, head
+from lightly_aug.checks import check_integer
 from lightly_aug.engines import Lowered, Output, choose, lower, render
 from lightly_aug.images import PackedImages
+from lightly_aug.operations import Normalize
+from lightly_aug.operations.seeded import SeededOperation
 from lightly_aug.samples import batch_members
-from lightly_aug.view import View
+from lightly_aug.view import View, describe_views
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lightly_aug.plot._grid import Drawn
 
 __all__ = ["RenderedViews", "Views", "labels_of", "views_of"]
 
@@ -166,6 +175,55 @@ class Views:
         images = self.images.replace_pixels(self.images.pixels.pin_memory())
         return self._with(images=images, rendered=rendered, lowered=self.lowered and self.lowered.pin_memory())
 
+    def show(self, count: int = 4, *, captions: bool = True, title: str = "", heads: Sequence[str] = ()) -> "Figure":
+        """Draw the first samples of the batch and their views, not normalised.
+
+        The outline of a view's region on the image has the colour of the view's frame. Views that are rendered
+        already, as by workers on a machine without an accelerator, stand alone: their images are gone.
+
+        Args:
+            count: The number of samples, at least 1.
+            captions: Whether to write the drawn numbers under each view.
+            title: Title of the figure.
+            heads: Names of the views, written above them; by default "view 0", "view 1" and so on.
+
+        Returns:
+            A figure with the image of a sample and its views in each row.
+
+        Raises:
+            ValueError: `count` is below 1, or there are heads, but not one for each view.
+            ModuleNotFoundError: Matplotlib, of the extra "plot", is not installed.
+        """
+        from lightly_aug.plot._grid import draw_grid
+
+        check_integer(self, least=1, count=count)
+        return draw_grid([self._draw(count)], captions=captions, title=title, heads=heads)
+
+    def _draw(self, count: int) -> "Drawn":
+        """Return the first samples as a grid shows them."""
+        from lightly_aug.plot._grid import Drawn
+
+        n, count = self.batch_size, min(count, self.batch_size)
+        places = range(0, len(self.images), n)
+        shapes = torch.cat([self.images.shapes[start : start + count] for start in places])
+        images = PackedImages(self.images.pixels, shapes, self.images.channels, self.images.raw)
+        if self.rendered is not None:
+            made = [_undo_normalize(view, x[:count]) for view, x in zip(self.views, self.rendered, strict=True)]
+        else:
+            whole = self._with(views=tuple(view.without_normalize() for view in self.views), lowered=None)
+            if not any(isinstance(o, SeededOperation) for view in self.views for o in view.operations):
+                whole = whole._with(images=images, table=self.table[:, :count])
+            made = [x[:count] for x in whole.to()]  # what Kornia draws depends on the other images of the batch
+        return Drawn(images, self.table[:, :count], self.views, self.sources, [x.cpu() for x in made])
+
+    def _repr_html_(self) -> str:
+        try:
+            picture = embed_figure(self.show(2))
+        except ModuleNotFoundError as error:
+            picture = str(error)
+        recipe = f"<details><summary>recipe</summary>{describe_views(self.views)}</details>"
+        return head(repr(self).splitlines()[0]) + picture + recipe
+
     @property
     def device(self) -> torch.device:
         """The device of the pixels."""
@@ -270,6 +328,21 @@ class RenderedViews(list[Tensor]):
         moved = [_move(view, Output(device or view.device, dtype, memory_format, non_blocking)) for view in self]
         return RenderedViews(moved, self._batch)
 
+    def show(self, count: int = 4, *, captions: bool = True, title: str = "", heads: Sequence[str] = ()) -> "Figure":
+        """Draw the views of the first samples, not normalised, as `Views.show` does.
+
+        Args:
+            count: As in `Views.show`, as all arguments.
+            captions: Whether to write the drawn numbers under each view.
+            title: Title of the figure.
+            heads: Names of the views.
+        """
+        views = self._source._with(rendered=list(self))
+        return views.show(count, captions=captions, title=title, heads=heads)
+
+    def _repr_html_(self) -> str | None:
+        return None if self._batch is None else self._batch._with(rendered=list(self))._repr_html_()
+
     @property
     def index(self) -> Tensor | None:  # type: ignore[override]
         """As `Views.index`: `(n,)` int64 on the CPU, None unless the dataset is `Indexed`."""
@@ -304,6 +377,17 @@ def _split_target(
     if dtype is not None and not dtype.is_floating_point:
         raise ValueError(f"views are floating, got dtype={dtype}")
     return None if device is None else torch.device(device), dtype
+
+
+def _undo_normalize(view: View, tensor: Tensor) -> Tensor:
+    for operation in reversed(view.operations):
+        if isinstance(operation, Normalize):
+            mean, std = (
+                torch.tensor(v, dtype=tensor.dtype, device=tensor.device).view(-1, 1, 1)
+                for v in (operation.mean, operation.std)
+            )
+            tensor = tensor * std + mean
+    return tensor
 
 
 def _move(view: Tensor, output: Output) -> Tensor:

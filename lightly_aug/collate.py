@@ -3,21 +3,25 @@
 import operator
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, Never, SupportsIndex, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Never, SupportsIndex, Unpack
 
 import numpy as np
 import torch
 
-from lightly_aug.batch import Views
+from lightly_aug._html import head
+from lightly_aug.batch import Views, views_of
 from lightly_aug.checks import check_choice, check_color, check_integer
-from lightly_aug.engines import ENGINES, choose, load, lower, may_use_gpu
+from lightly_aug.engines import ENGINES, Plan, choose, load, lower, may_use_gpu, plan_views
 from lightly_aug.epochs import EpochCounter
 from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, pack, to_array
 from lightly_aug.operations import Floats
 from lightly_aug.options import Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
 from lightly_aug.samples import take_images
-from lightly_aug.view import View
+from lightly_aug.view import View, describe_views
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["BaseCollateFunction", "MultiViewCollateFunction"]
 
@@ -207,6 +211,92 @@ class BaseCollateFunction:
                 )
             table[i, :, : len(view.columns)] = drawn
         return torch.from_numpy(table)
+
+    def show(
+        self,
+        images: Sequence[Any],
+        *,
+        draws: int = 1,
+        captions: bool = True,
+        title: str = "",
+        heads: Sequence[str] = (),
+    ) -> "Figure":
+        """Draw images and the views that a new collate function with the same seed makes of them, not normalised.
+
+        The outline of a view's region on the image has the colour of the view's frame; dashes of several colours
+        outline a region that several views share. Kornia's geometric modules draw only when they run, so their views
+        have no outline. Views have their true relative sizes. If there are eight views or more, five or more
+        successive views of one size are drawn in one cell, row by row and without captions.
+
+        Looking changes no later batch.
+
+        Args:
+            images: Images of any kind that `lightly_aug.images.to_array` takes, or samples, one for each row.
+            draws: Number of batches to draw, side by side, at least 1.
+            captions: Whether to write the drawn numbers under each view.
+            title: Title of the figure.
+            heads: Names of the views, written above them; by default "view 0", "view 1" and so on.
+
+        Returns:
+            A figure with an image and its views in each row.
+
+        Raises:
+            ImageError: An image is damaged or does not suit the views.
+            ValueError: `draws` is below 1, or there are heads, but not one for each view.
+            ModuleNotFoundError: Matplotlib, of the extra "plot", is not installed.
+
+        Example:
+            >>> from lightly_aug import Shape, View
+            >>> collate = MultiViewCollateFunction([View(Shape(32)), View(Shape(16))], seed=0)
+            >>> figure = collate.show([torch.rand(3, 40, 60)], heads=["large", "small"])
+            >>> [axes.get_title() for axes in figure.axes]
+            ['60 × 40', 'crop 41 × 36, flip', 'crop 22 × 27, flip']
+        """
+        from lightly_aug.plot._grid import draw_grid
+
+        check_integer(self, least=1, draws=draws)
+        fresh = MultiViewCollateFunction(
+            self.views,
+            seed=self.seed,
+            render="late",
+            engine=self.engine,
+            image=self.image,
+            mode=self.mode,
+            decode=self.decode,
+            background=self.background,
+        )
+        samples = list(images)
+        batches = [views_of(fresh(samples))._draw(len(samples)) for _ in range(draws)]
+        return draw_grid(batches, captions=captions, title=title, heads=heads)
+
+    def plan(self) -> Plan:
+        """Plan how the views are rendered: which operations are fused in one pass, and which run in Kornia and torch.
+
+        The engines "cpu" and "gpu" have the same plan; the engine "reference" does all operations one by one.
+
+        Example:
+            >>> import kornia.augmentation as K
+            >>> from lightly_aug import Color, Normalize, Shape, View
+            >>> views = [View(Shape(32), Color()), View(Shape(32), K.RandomPlasmaShadow(p=0.3), Normalize())]
+            >>> plan = MultiViewCollateFunction(views, seed=0).plan()
+            >>> plan
+            Plan of 2 views
+              view 0: 1 pass
+                fused: RandomResizedCrop, RandomHorizontalFlip, ColorJitter, RandomGrayscale
+              view 1: 3 passes
+                fused: RandomResizedCrop, RandomHorizontalFlip
+                reference: RandomPlasmaShadow
+                fused: Normalize
+            >>> len(plan.slow)
+            1
+        """
+        return plan_views(self.views, self.engine)
+
+    def _repr_html_(self) -> str:
+        plan = self.plan()
+        slow = ", ".join(repr(operation).split("(")[0] for operation in plan.slow)
+        note = f"{slow}: by the reference engine<br>" if slow else ""
+        return head(repr(self).splitlines()[0]) + note + describe_views(self.views)
 
     def __repr__(self) -> str:
         options = f"seed={self.seed}, render={self.render!r}, engine={self.engine!r}, mode={self.mode!r}"

@@ -21,7 +21,7 @@ from lightly_aug.methods import METHODS
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
 from lightly_aug.photographs import LabelledImages, folder_images, photograph_patches
-from lightly_aug.plot import embedding, neighbours, view_grid
+from lightly_aug.plot import embedding, neighbours
 from lightly_aug.weights import still_view
 
 __all__ = ["run"]
@@ -77,7 +77,7 @@ def run(
     collate = method.views(size, seed=seed, decode=decode)
     title = f"{method.title}, views of {size} pixels, seed {seed}"
     shown = [image for image, _ in _spread(images.train, 6)]
-    view_grid(collate, shown, draws=2, title=title).savefig(out / "views.png", dpi=110)
+    collate.show(shown, draws=2, title=title).savefig(out / "views.png", dpi=110)
     loader = DataLoader(
         Indexed(images.train), batch_size, shuffle=True, drop_last=True, num_workers=workers, collate_fn=collate,
         pin_memory=device == "cuda",

@@ -1,12 +1,13 @@
 """The view: what happens to an image, in order."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
+from lightly_aug._html import describe_operations, head
 from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import (
     Floats,
@@ -21,7 +22,7 @@ from lightly_aug.operations import (
     walk,
 )
 
-__all__ = ["Shared", "View"]
+__all__ = ["Shared", "View", "describe_views"]
 
 Item = Shape | Texture | Color | Operation | nn.Module
 
@@ -192,6 +193,17 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
             height, width = operation.output_size(height, width, own)
         return total
 
+    def without_normalize(self) -> "View":
+        """Return the same view, not normalised; it has the same draws."""
+        items = list[Operation | Shared]()
+        for item in self.items:
+            if isinstance(item, Shared):
+                rest = [operation for operation in item.operations if not isinstance(operation, Normalize)]
+                items += [Shared(item.name, *rest)] if rest else []
+            elif not isinstance(item, Normalize):
+                items.append(item)
+        return View(*items, dtype=self.dtype)
+
     def captions(self, drawn: Floats) -> list[list[str]]:
         """Describe what was drawn for each of n images: a few words for each operation that changes the image.
 
@@ -214,6 +226,30 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
         steps = " → ".join(map(repr, self.items))
         dtype = "" if self.dtype == torch.float32 else f"{', ' * bool(steps)}dtype={self.dtype}"
         return f"View({steps}{dtype})"
+
+    def _repr_html_(self) -> str:
+        count = len(self.operations)
+        return head(f"View of {count} operation{'s' * (count != 1)}, {self.dtype}") + _describe(self, "")
+
+
+def describe_views(views: Sequence[View]) -> str:
+    """Return the recipe of each view as an HTML table; equal views share one.
+
+    Args:
+        views: The views.
+    """
+    numbers = dict[View, list[int]]()
+    for i, view in enumerate(views):
+        numbers.setdefault(view, []).append(i)
+    titles = [f"view{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for own in numbers.values()]
+    return "".join(map(_describe, numbers, titles))
+
+
+def _describe(view: View, title: str) -> str:
+    rows = list[tuple[Operation, str]]()
+    for item in view.items:
+        rows += [(o, f"shared: {item.name}") for o in item.operations] if isinstance(item, Shared) else [(item, "")]
+    return describe_operations(rows, title)
 
 
 def _name_columns(operations: tuple[Operation, ...]) -> tuple[str, ...]:

@@ -54,7 +54,6 @@ from lightly_aug import (
     Views,
 )
 from lightly_aug.operations import Operation
-from lightly_aug.plot import view_grid
 
 IMAGES = [noise(9, 11, seed=1), noise(12, 8, seed=2), noise(6, 6, seed=3)]
 
@@ -746,7 +745,7 @@ def test_rendering_leaves_nothing_in_a_kornia_module() -> None:
 def test_a_grid_of_views_changes_no_later_draw() -> None:
     images = [noise(20, 20, seed=i) for i in range(2)]
     looked_at, left_alone = (SimCLRCollateFunction(8, seed=0, render="late") for _ in range(2))
-    view_grid(looked_at, images)
+    looked_at.show(images)
     assert torch.equal(looked_at(images).table, left_alone(images).table)
 
 

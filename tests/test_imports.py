@@ -32,7 +32,10 @@ ALLOWED = {
     "photographs": "images optional",
     "operations": "checks operations",
     "invariances": "operations",
-    "view": "operations invariances",
+    "_html": "operations",
+    "view": "operations invariances _html",
+    "plot._page": "optional",
+    "plot._grid": "images operations view plot._page",
     "engines.program": "images operations",
     "engines.plan": "images operations engines.program",
     "engines.reference": "images operations",
@@ -45,10 +48,12 @@ ALLOWED = {
         "images operations view engines.program engines.plan engines.gpu_layout engines.reference engines.cpu "
         "engines.gpu"
     ),
-    "engines.__init__": "engines.program engines.rendering",
-    "batch": "images samples view engines.__init__",
+    "engines.__init__": "engines.plan engines.program engines.rendering",
+    "batch": "_html checks images operations samples view engines.__init__ plot._grid",
     "options": "invariances",
-    "collate": "checks epochs philox images samples operations view engines.__init__ batch options",
+    "collate": (
+        "_html checks epochs philox images samples operations view engines.__init__ batch options plot._grid"
+    ),
     "recipes": "checks operations invariances view options collate",
     "support": "checks distributed epochs indexed",
     "_prefetch": "samples batch",
@@ -88,7 +93,7 @@ ALLOWED = {
     "report": "atomic optional evaluate plot",
     "cli.arguments": "optional images",
     "cli.backbone": "optional status weights evaluate cli.arguments",
-    "cli.views": "__init__ checks optional status methods plot cli.arguments",
+    "cli.views": "__init__ checks optional status methods cli.arguments",
     "cli.train": "distributed optional methods weights pretrain_options train cli.arguments",
     "cli.labelled": "optional status photographs weights evaluate cli.arguments",
     "cli.classifier": "optional photographs cli.arguments",

@@ -39,7 +39,7 @@ from lightly_aug import (
     View,
 )
 from lightly_aug.photographs import photographs
-from lightly_aug.plot import confusion, embedding, label_curve, neighbours, view_grid
+from lightly_aug.plot import confusion, embedding, label_curve, neighbours
 
 
 def titles(figure: Figure) -> list[str]:
@@ -111,7 +111,7 @@ def test_captions_are_what_was_drawn() -> None:
     plain = View(RandomResizedCrop(8, scale=(1, 1), ratio=(1.5, 1.5)), RandomHorizontalFlip(0.0), RandomGrayscale(0.0))
     images = [torch.rand(3, 16, 24), torch.rand(3, 32, 48)]
     collate = MultiViewCollateFunction([view, plain], seed=0)
-    found = [title.replace("\n", " ") for title in titles(view_grid(collate, images))]
+    found = [title.replace("\n", " ") for title in titles(collate.show(images))]
     for row, size in enumerate(("24 × 16", "48 × 32")):
         original, all_drawn, nothing_drawn = found[3 * row : 3 * row + 3]
         assert original == size
@@ -119,7 +119,7 @@ def test_captions_are_what_was_drawn() -> None:
         assert "brightness 1.2" in all_drawn
         assert all_drawn.endswith("gray, blur 1.5, solarize")
         assert nothing_drawn == f"crop {size}"
-    assert set(titles(view_grid(collate, images, captions=False))) == {""}
+    assert set(titles(collate.show(images, captions=False))) == {""}
 
 
 @pytest.mark.parametrize(
@@ -162,13 +162,13 @@ def test_operations_caption_what_they_drew(operation: Operation, drawn: list[flo
 def test_every_operation_of_a_kind_is_captioned() -> None:
     blur = RandomGaussianBlur((1, 1), 1.0), RandomGaussianBlur((2, 2), 1.0)
     collate = MultiViewCollateFunction([View(*blur)], seed=0)
-    assert titles(view_grid(collate, [torch.rand(3, 8, 8)])) == ["8 × 8", "blur 1.0, blur 2.0"]
+    assert titles(collate.show([torch.rand(3, 8, 8)])) == ["8 × 8", "blur 1.0, blur 2.0"]
 
 
 def test_a_shared_normalisation_is_left_out_too() -> None:
     image = torch.rand(3, 8, 8)
     for item in (Shared("all", RandomHorizontalFlip(0.0), Normalize()), Shared("all", Normalize())):
-        figure = view_grid(MultiViewCollateFunction([View(item)], seed=0, engine="reference"), [image])
+        figure = MultiViewCollateFunction([View(item)], seed=0, engine="reference").show([image])
         torch.testing.assert_close(torch.from_numpy(pixels(figure)[1]).permute(2, 0, 1), image)
 
 
@@ -186,7 +186,7 @@ def test_a_shared_normalisation_is_left_out_too() -> None:
 def test_a_grid_shows_the_views_of_the_next_batch_before_they_are_normalised(collate: MultiViewCollateFunction) -> None:
     images = photographs(3, 64)
     before = repr(collate)
-    shown = pixels(view_grid(collate, images))
+    shown = pixels(collate.show(images))
     assert repr(collate) == before
     mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     made = [view.float() * std + mean for view in collate(images).to("cpu")]
@@ -202,7 +202,7 @@ def test_a_grid_is_rendered_by_the_engine_and_in_the_dtype_of_the_collate_functi
     images = photographs(2, 64)
     views = [View(RandomResizedCrop(24), ColorJitter(0.4, 0.4, 0.4, 0.2), dtype=t) for t in (torch.float32, torch.half)]
     collate = MultiViewCollateFunction(views, seed=5, render="late", engine=engine)
-    shown = pixels(view_grid(collate, images))
+    shown = pixels(collate.show(images))
     x0, x1 = (view.float().permute(0, 2, 3, 1).numpy() for view in collate(images).to("cpu"))
     for row in range(2):  # to the last bit, in which engines differ
         assert np.array_equal(shown[3 * row + 1], x0[row])
@@ -212,14 +212,14 @@ def test_a_grid_is_rendered_by_the_engine_and_in_the_dtype_of_the_collate_functi
 def test_a_grid_shows_each_image_beside_its_views_as_the_collate_function_reads_it() -> None:
     images = photographs(2, 64)
     collate = MoCoCollateFunction(8, seed=0, decode=16)
-    shown = pixels(view_grid(collate, images))
+    shown = pixels(collate.show(images))
     for image, found in zip(images, shown[::3], strict=True):
         assert np.array_equal(found, np.asarray(image.reduce(4)))
 
 
 def test_gray_images_are_drawn_in_gray() -> None:
     collate = MultiViewCollateFunction([View(RandomResizedCrop(8))], seed=0, mode="L")
-    figure = view_grid(collate, photographs(1, 16))
+    figure = collate.show(photographs(1, 16))
     assert [image.shape for image in pixels(figure)] == [(16, 16), (8, 8)]
     drawn = [axes.images[0] for axes in figure.axes]
     assert [image.get_cmap().name for image in drawn] == ["gray", "gray"]
@@ -235,7 +235,7 @@ def test_the_outline_of_a_view_is_where_its_matrix_says() -> None:
         View(Resize((5, 7))),
         View(Resize((32, 48)), CenterCrop(16), Resize((9, 9))),
     ]
-    figure = view_grid(MultiViewCollateFunction(views, seed=0, engine="reference"), [torch.rand(3, 16, 24)])
+    figure = MultiViewCollateFunction(views, seed=0, engine="reference").show([torch.rand(3, 16, 24)])
     image, *cells = figure.axes
     assert outlines(image) == [middle, middle, whole, middle]
     assert colours(image, Polygon) == [colour for axes in cells for colour in colours(axes, Rectangle)]
@@ -246,7 +246,7 @@ def test_the_outline_of_a_view_is_where_its_matrix_says() -> None:
 def test_outlines_are_of_the_image_in_the_same_row_and_turn_with_the_view() -> None:
     turn = View(RandomRotation((45, 45), p=1.0), CenterCrop(8))
     collate = MultiViewCollateFunction([turn], seed=0, engine="reference")
-    figure = view_grid(collate, [torch.rand(3, 16, 16), torch.rand(3, 20, 30)])
+    figure = collate.show([torch.rand(3, 16, 16), torch.rand(3, 20, 30)])
     half = 4 * 2**0.5  # half a diagonal of the square of 8 pixels
     for axes, (x, y) in zip(figure.axes[::2], ((7.5, 7.5), (14.5, 9.5)), strict=True):
         corners = [(x - half, y), (x, y - half), (x, y + half), (x + half, y)]
@@ -255,7 +255,7 @@ def test_outlines_are_of_the_image_in_the_same_row_and_turn_with_the_view() -> N
 
 def test_views_that_share_a_region_share_its_outline_in_dashes() -> None:
     views = [View(CenterCrop(8)), View(Resize(16)), View(CenterCrop(8), RandomHorizontalFlip(1.0))]
-    figure = view_grid(MultiViewCollateFunction(views, seed=0, engine="reference"), [torch.rand(3, 16, 24)])
+    figure = MultiViewCollateFunction(views, seed=0, engine="reference").show([torch.rand(3, 16, 24)])
     first, alone, second = (patch for patch in figure.axes[0].patches if isinstance(patch, Polygon))
     assert alone.get_linestyle() in ("-", "solid")
     assert np.array_equal(first.get_xy(), second.get_xy())
@@ -265,7 +265,7 @@ def test_views_that_share_a_region_share_its_outline_in_dashes() -> None:
 
 def test_a_view_without_a_matrix_has_no_outline() -> None:
     views = [View(Resize((8, 8)), K.RandomAffine(degrees=20.0, p=1.0)), View(CenterCrop(8))]
-    figure = view_grid(MultiViewCollateFunction(views, seed=0, engine="reference"), [torch.rand(3, 16, 24)])
+    figure = MultiViewCollateFunction(views, seed=0, engine="reference").show([torch.rand(3, 16, 24)])
     image, moved, cut = figure.axes
     assert len(outlines(image)) == 1
     assert colours(image, Polygon) == colours(cut, Rectangle)
@@ -273,7 +273,7 @@ def test_a_view_without_a_matrix_has_no_outline() -> None:
 
 
 def test_views_are_drawn_at_their_relative_sizes() -> None:
-    figure = view_grid(of_sizes(224, 96), photographs(2, 64))
+    figure = of_sizes(224, 96).show(photographs(2, 64))
     for _, large, small in np.array(boxes(figure)).reshape(2, 3, 4):
         width, height = large[2:] - large[:2]
         assert width == pytest.approx(height)
@@ -284,7 +284,7 @@ def test_views_are_drawn_at_their_relative_sizes() -> None:
 def test_many_views_of_one_size_are_a_grid_in_one_cell_row_by_row() -> None:
     collate = of_sizes(32, *[16] * 9)
     images = photographs(2, 64)
-    figure = view_grid(collate, images)
+    figure = collate.show(images)
     made = [view.permute(0, 2, 3, 1).numpy() for view in collate(images).to("cpu")]
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 9] * 2
     shown = pixels(figure)
@@ -302,13 +302,13 @@ def test_many_views_of_one_size_are_a_grid_in_one_cell_row_by_row() -> None:
 
 
 def test_few_views_have_a_cell_each() -> None:
-    figure = view_grid(of_sizes(*[16] * 7), photographs(1, 64))
+    figure = of_sizes(*[16] * 7).show(photographs(1, 64))
     assert [len(axes.images) for axes in figure.axes] == [1] * 8
 
 
 def test_a_grid_has_a_title_and_heads_above_its_columns() -> None:
     def written(**options: Any) -> list[str]:
-        figure = view_grid(collate, photographs(2, 32), **options)
+        figure = collate.show(photographs(2, 32), **options)
         return [text.get_text() for text in figure.findobj(Text) if text in figure.texts and text.get_text()]
 
     collate = of_sizes(16, 8)
@@ -324,7 +324,7 @@ def test_a_grid_has_a_title_and_heads_above_its_columns() -> None:
 
 def test_draws_are_batches_side_by_side() -> None:
     collate, images = of_sizes(16, 8), photographs(2, 32)
-    shown = pixels(view_grid(collate, images, draws=2))
+    shown = pixels(collate.show(images, draws=2))
     first, second = (collate(images).to("cpu") for _ in range(2))
     made = [*first, *second]
     for row in range(2):
@@ -334,7 +334,7 @@ def test_draws_are_batches_side_by_side() -> None:
 
 def test_rows_have_one_height_whatever_their_captions() -> None:
     view = View(RandomResizedCrop(16), ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.5), RandomGaussianBlur(p=0.5))
-    figure = view_grid(MultiViewCollateFunction([view], seed=0, engine="reference"), photographs(5, 32))
+    figure = MultiViewCollateFunction([view], seed=0, engine="reference").show(photographs(5, 32))
     assert len({title.count("\n") for title in titles(figure)}) > 1
     tops = np.array(boxes(figure))[1::2, 3]
     np.testing.assert_allclose(np.diff(tops, n=2), 0, atol=1e-6)

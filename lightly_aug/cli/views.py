@@ -15,7 +15,6 @@ from lightly_aug.checks import check_choice
 from lightly_aug.cli.arguments import Folder, Seed, complete, find_images, prepare_out
 from lightly_aug.methods import METHODS
 from lightly_aug.optional import extra
-from lightly_aug.plot import view_grid
 from lightly_aug.status import show_wait
 
 with extra("demo"):
@@ -51,5 +50,5 @@ def views(
     name = METHODS[method].title if method in METHODS else method
     title = f"{name}, views of {size} pixels, seed {seed}"
     with show_wait(f"drawing {len(chosen)} images and their views"):
-        view_grid(_VIEWS[method](size, seed=seed), chosen, draws=draws, title=title).savefig(out, dpi=110)
+        _VIEWS[method](size, seed=seed).show(chosen, draws=draws, title=title).savefig(out, dpi=110)
     print(f"{out}: {len(chosen)} images, views of {method} at {size} pixels, seed {seed}")

@@ -4,11 +4,13 @@ A pass moves the pixels once (a crop and resize or a rotation, with any flips an
 then changes colours step by step, blurs once, and changes colours again. Nearly every view is one pass.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 from typing import Final
+
+import numpy as np
 
 from lightly_aug.engines.program import Output, Program, lower_colours, lower_move
 from lightly_aug.images import PackedImages
@@ -33,7 +35,7 @@ from lightly_aug.operations import (
     walk,
 )
 
-__all__ = ["Pass", "Stage", "find_stage", "plan_passes"]
+__all__ = ["Pass", "Plan", "Stage", "find_stage", "plan_passes"]
 
 
 class Stage(Enum):
@@ -139,6 +141,47 @@ class Pass:
         ):
             (moves if moves_pixels else colours).append((operation, own))
         return Program(images, lower_move(images, moves), lower_colours(images, colours), output, views)
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """Which operations the fast engines fuse, and which the reference engine does, on Kornia and torch.
+
+    Attributes:
+        views: For each view its passes.
+    """
+
+    views: tuple[tuple[Pass, ...], ...]
+
+    @property
+    def slow(self) -> tuple[Operation, ...]:
+        """The operations that the reference engine does."""
+        passes = (part for view in self.views for part in view if not part.fused)
+        return tuple(dict.fromkeys(operation for part in passes for operation in part.operations))
+
+    def __repr__(self) -> str:
+        lines = [f"Plan of {len(self.views)} view{'s' * (len(self.views) != 1)}"]
+        for i, passes in enumerate(self.views):
+            own = [str(j) for j, other in enumerate(self.views) if other == passes]
+            if own[0] != str(i):
+                continue
+            lines.append(f"  view{'s' * (len(own) > 1)} {', '.join(own)}: {len(passes)} pass{'es' * (len(passes) > 1)}")
+            for part in passes:
+                names = ", ".join(repr(operation).split("(")[0] for operation in part.operations)
+                lines.append(f"    {'fused' if part.fused else 'reference'}: {names}")
+            if _keeps_sizes_apart(passes):
+                lines.append("    images of several sizes in one batch: all by the reference")
+        return "\n".join(lines)
+
+
+def _keeps_sizes_apart(passes: Sequence[Pass]) -> bool:
+    """Whether images of different sizes can still differ in size between two passes."""
+    height, width = np.array([40, 60]), np.array([70, 50])
+    for part in passes[:-1]:
+        height, width = part.output_sizes(height, width, np.zeros((2, part.columns.stop)))
+        if height[0] != height[1] or width[0] != width[1]:
+            return True
+    return False
 
 
 _MOVES: Final = (Stage.PERMUTE, Stage.RESIZE, Stage.WINDOW, Stage.ROTATE)

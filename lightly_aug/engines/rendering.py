@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -17,13 +18,13 @@ from torch import Tensor
 
 from lightly_aug.engines import reference
 from lightly_aug.engines.gpu_layout import Layout, lay_out
-from lightly_aug.engines.plan import Pass, find_stage, plan_passes
+from lightly_aug.engines.plan import Pass, Plan, find_stage, plan_passes
 from lightly_aug.engines.program import Output, Program
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import Ints, Operation
 from lightly_aug.view import View
 
-__all__ = ["ENGINES", "Lowered", "choose", "load", "lower", "may_use_gpu", "render"]
+__all__ = ["ENGINES", "Lowered", "choose", "load", "lower", "may_use_gpu", "plan_views", "render"]
 
 ENGINES: Final = ("auto", "reference", "cpu", "gpu")
 
@@ -136,6 +137,22 @@ def load(engine: str) -> ModuleType | None:
 def _check_name(engine: str) -> None:
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
+
+
+def plan_views(views: Sequence[View], engine: str) -> Plan:
+    """Plan how views are rendered.
+
+    Args:
+        views: The views.
+        engine: One of `ENGINES`; the fast engines have the same plan, and "auto" means one of them.
+    """
+    _check_name(engine)
+    return Plan(
+        tuple(
+            plan_passes(view.operations, None if engine == "reference" or view.dtype == torch.float64 else _knows)
+            for view in views
+        )
+    )
 
 
 class Lowered(NamedTuple):

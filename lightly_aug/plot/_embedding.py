@@ -24,30 +24,36 @@ __all__ = ["embedding"]
 
 def embedding(
     features: Tensor | Sequence[Tensor],
-    labels: Tensor,
-    classes: Sequence[str],
+    labels: Tensor | None = None,
+    classes: Sequence[str] = (),
     *,
+    values: Tensor | None = None,
+    value_name: str = "",
     title: str = "",
     titles: Sequence[str] = (),
     images: Sequence[Any] | None = None,
 ) -> Figure:
-    """Draw features in two dimensions by t-SNE, coloured by label.
+    """Draw features in two dimensions by t-SNE, coloured by label, by a number of each image, or in one colour.
 
-    Up to ten classes are named at the median of their points, more in a legend.
+    Up to ten classes are named at the median of their points, more in a legend. Numbers have a bar of colours.
 
     Args:
         features: Features `(n, d)`; or several of them, of the same images, to draw side by side.
-        labels: Integers `(n,)` below len(classes).
+        labels: Integers `(n,)` from 0 to len(classes) - 1; None for images without labels.
         classes: Names of the labels.
+        values: Numbers `(n,)`, such as a brightness or a loss, to colour images without labels by.
+        value_name: Text at the bar of colours.
         title: Title of the figure.
         titles: Titles of the scatter plots, one for each.
-        images: The n images, to draw some of them at their places.
+        images: The n images, to draw some of them at their places: so many that none overlap and no free place that
+            has points is left.
 
     Returns:
         A figure with a scatter plot for each tensor of features.
 
     Raises:
-        ValueError: There are titles, but not one for each scatter plot.
+        ValueError: Labels, classes, values, images or titles do not fit the features or each other, or features are
+            not finite.
 
     Example:
         >>> features = torch.randn(8, 16), torch.randn(8, 16)
@@ -55,36 +61,78 @@ def embedding(
         >>> figure = embedding(features, labels, ["cat", "dog"], titles=["untrained, 64 %", "trained, 78 %"])
         >>> [axes.get_title() for axes in figure.axes]
         ['untrained, 64 %', 'trained, 78 %']
+        >>> len(embedding(features[0], values=torch.arange(8.0), value_name="loss").axes)  # and the bar of colours
+        2
     """
     with extra("plot"):
         from matplotlib.figure import Figure
     panels = [features] if isinstance(features, Tensor) else list(features)
     if titles and len(titles) != len(panels):
         raise ValueError(f"embedding: titles must be one for each of {len(panels)} features, got {len(titles)}")
-    direct = len(classes) <= 10
-    figure = Figure(figsize=(5.6 * len(panels) + (0 if direct else 1.4), 5.6 + 0.4 * bool(title)), layout="constrained")
+    _check(panels, labels, classes, values, images)
+    in_legend = len(classes) > 10
+    aside = 1.4 * in_legend + 0.9 * (values is not None)
+    figure = Figure(figsize=(5.6 * len(panels) + aside, 5.6 + 0.4 * bool(title)), layout="constrained")
     if title:
         figure.suptitle(title, fontsize=13)
-    for i, (axes, panel) in enumerate(zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)):
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for i, (axes, panel) in enumerate(zip(row, panels, strict=True)):
         places = _reduce(panel)
-        _scatter(axes, places, labels.cpu().numpy(), classes, write_names=direct)
+        if labels is not None:
+            _scatter(axes, places, labels.cpu().numpy(), classes, write_names=not in_legend)
+            frames = [choose_colours(len(classes))[label] for label in labels.tolist()]
+        else:
+            frames = _scatter_values(axes, places, values)
         if images is not None:
-            _draw_thumbnails(axes, places, images, [choose_colours(len(classes))[label] for label in labels.tolist()])
+            _draw_thumbnails(axes, places, images, frames)
         axes.set(xticks=[], yticks=[], aspect="equal", xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
         axes.spines[:].set(color=HAIRLINE, linewidth=0.5)
         axes.set_title(titles[i] if titles else "", fontsize=11)
-    if not direct:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    if in_legend:
+        row[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    if values is not None:
+        figure.colorbar(row[-1].collections[0], ax=row, shrink=0.7, label=value_name)
     return figure
+
+
+def _check(
+    panels: Sequence[Tensor],
+    labels: Tensor | None,
+    classes: Sequence[str],
+    values: Tensor | None,
+    images: Sequence[Any] | None,
+) -> None:
+    n = len(panels[0]) if panels else 0
+    for panel in panels:
+        if panel.ndim != 2 or len(panel) != n:
+            raise ValueError(f"embedding: features must be ({n}, d), got {tuple(panel.shape)}")
+        if not panel.isfinite().all():
+            raise ValueError("embedding: features must be finite, got NaN or infinity")
+    if labels is not None and values is not None:
+        raise ValueError("embedding: labels and values both colour the images, give one of them")
+    if labels is None and classes:
+        raise ValueError(f"embedding: classes are names of labels, got {len(classes)} and no labels")
+    for name, numbers in (("labels", labels), ("values", values)):
+        if numbers is not None and numbers.shape != (n,):
+            raise ValueError(f"embedding: {name} must be one for each of {n} images, got {tuple(numbers.shape)}")
+    if labels is not None and n and not (labels.min() >= 0 and labels.max() < len(classes)):
+        raise ValueError(
+            f"embedding: labels must be from 0 to {len(classes) - 1}, the last of the classes, got "
+            f"{int(labels.min())} to {int(labels.max())}"
+        )
+    if values is not None and not values.isfinite().all():
+        raise ValueError("embedding: values must be finite, got NaN or infinity")
+    if images is not None and len(images) != n:
+        raise ValueError(f"embedding: images must be one for each of {n} features, got {len(images)}")
 
 
 def _reduce(features: Tensor) -> Floats:
     """Return places `(n, 2)` in [-1, 1] by t-SNE of the directions of the features."""
     with extra("plot"):
         from sklearn.manifold import TSNE  # type: ignore[import-untyped]
-    if len(features) < 2:
-        return np.zeros((len(features), 2))
-    unit = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
+    unit = torch.nn.functional.normalize(features.detach().float(), dim=1).cpu().numpy()
+    if (unit == unit[:1]).all():  # one image, or a collapse
+        return np.zeros((len(unit), 2))
     flat = TSNE(init="pca", perplexity=min(30.0, (len(unit) - 1) / 3), random_state=0).fit_transform(unit)
     flat = flat - (flat.max(0) + flat.min(0)) / 2
     return np.asarray(flat / np.abs(flat).max(), dtype=np.float64)
@@ -100,6 +148,18 @@ def _scatter(axes: Axes, places: Floats, labels: NDArray[Any], classes: Sequence
         if write_names and len(here):
             x, y = np.median(here, axis=0)
             axes.text(x, y, name, ha="center", va="center", fontsize=9, weight="bold", zorder=4, path_effects=casing)
+
+
+def _scatter_values(axes: Axes, places: Floats, values: Tensor | None) -> list[str]:
+    """Draw points by their values, and return the colours of the frames of their images."""
+    from matplotlib.colors import to_hex
+
+    if values is None:
+        axes.scatter(places[:, 0], places[:, 1], s=26, color=choose_colours(1)[0], edgecolors="white", linewidths=0.4)
+        return [HAIRLINE] * len(places)
+    numbers = values.detach().cpu().double().numpy()
+    points = axes.scatter(places[:, 0], places[:, 1], s=26, c=numbers, edgecolors="white", linewidths=0.4)
+    return [to_hex(colour) for colour in points.to_rgba(numbers)]
 
 
 def _draw_thumbnails(

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
-from lightly_aug.batch import Views
 from lightly_aug.evaluate import CHANGES, Change, Curve, InvarianceComparison
-from lightly_aug.images import pack, to_array
 from lightly_aug.optional import extra
 from lightly_aug.plot._page import HAIRLINE, choose_colours
+from lightly_aug.plot._sweep import insert_neutral, render_change
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,11 +121,8 @@ def invariance_curves(
 
 
 def _with_neutral(curve: Curve) -> list[float]:
-    """Return the strengths with the neutral one at its place: first, or where strengths go through it."""
     assert curve.neutral is not None
-    below = [strength for strength in curve.strengths if strength < curve.neutral]
-    above = [strength for strength in curve.strengths if strength > curve.neutral]
-    return [curve.neutral, *curve.strengths] if not below or not above else [*below, curve.neutral, *above]
+    return insert_neutral(curve.strengths, curve.neutral)
 
 
 def _draw_curve(axes: Axes, curve: Curve, label: str, colour: str) -> None:
@@ -139,16 +134,11 @@ def _draw_curve(axes: Axes, curve: Curve, label: str, colour: str) -> None:
 
 def _draw_samples(axes: Axes, change: Change, strengths: Sequence[float], image: Any, size: int = 64) -> None:
     """Draw an image changed by each strength below the ticks."""
-    packed = pack([to_array(image)], ["image"])
-    view = change.view(size, None)
-    _, height, width = packed.shapes.numpy().T
-    rows = [change.rows(view, strength, height, width) for strength in strengths]
     side = 0.9 / len(strengths)
-    for place, row in enumerate(rows):
-        shown = Views(packed, torch.from_numpy(row).float()[None], (view,))[0][0]
+    for place, shown in enumerate(render_change(change, strengths, image, size)):
         left = (place + 0.5) / len(strengths) - side / 2
         small = axes.inset_axes((left, -0.38, side, 0.24))
-        small.imshow(shown.permute(1, 2, 0).clamp(0, 1).numpy())
+        small.imshow(shown)
         small.set_axis_off()
         small.set_in_layout(False)  # as dozens of them make the layout slow; the label leaves them room
 

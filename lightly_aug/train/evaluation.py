@@ -17,7 +17,7 @@ from lightly_aug.collate import BaseCollateFunction
 from lightly_aug.evaluate import features, knn_accuracy, linear_accuracy
 from lightly_aug.models.base import SSLModel
 from lightly_aug.optional import extra
-from lightly_aug.plot import embedding, view_grid
+from lightly_aug.plot import embedding
 from lightly_aug.samples import take_images
 from lightly_aug.train.module import PretrainModule
 
@@ -190,7 +190,7 @@ class Pictures(Callback):
         """Draw the views."""
         if trainer.is_global_zero and trainer.global_step == 0 and self.images:
             images = take_images(self.images, *self.collate._places[:1]).images
-            self._save(trainer, "views", view_grid(self.collate, images, title="views"))
+            self._save(trainer, "views", self.collate.show(images, title="views"))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the features."""

@@ -6,33 +6,44 @@ import re
 import textwrap
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from lightly_aug.collate import BaseCollateFunction, MultiViewCollateFunction
-from lightly_aug.images import to_array
-from lightly_aug.operations import Floats, Normalize, Operation
+from lightly_aug.images import PackedImages
+from lightly_aug.operations import Floats
 from lightly_aug.plot._page import HAIRLINE, Size, choose_colours, draw_block, lay_out, measure_block, write_below
-from lightly_aug.view import Shared, View
+from lightly_aug.view import View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["view_grid"]
+__all__ = ["Drawn", "draw_grid"]
 
 
-def view_grid(
-    collate: BaseCollateFunction,
-    images: Sequence[Any],
-    *,
-    draws: int = 1,
-    captions: bool = True,
-    title: str = "",
-    heads: Sequence[str] = (),
-) -> Figure:
+class Drawn(NamedTuple):
+    """Some samples of a batch, as a grid shows them.
+
+    Attributes:
+        images: Their images: the first ones of all samples, the second ones and so on; without pixels, no image is
+            drawn.
+        table: `(views, samples, columns)`, the draws.
+        views: The views.
+        sources: For each view the number of the image of a sample that it shows.
+        tensors: The views, not normalised, on the CPU.
+    """
+
+    images: PackedImages
+    table: Tensor
+    views: tuple[View, ...]
+    sources: tuple[int, ...]
+    tensors: list[Tensor]
+
+
+def draw_grid(batches: Sequence[Drawn], *, captions: bool = True, title: str = "", heads: Sequence[str] = ()) -> Figure:
     """Draw images and their views, with the drawn numbers as captions.
 
     The outline of a view's region on the image has the colour of the view's frame; dashes of several colours outline
@@ -40,70 +51,60 @@ def view_grid(
     outline. Views have their true relative sizes. If there are eight views or more, five or more successive views of
     one size are drawn in one cell, row by row and without captions.
 
-    The views are those that a new collate function with the same seed makes of its first batch, not normalised.
-
     Args:
-        collate: Makes the views. It is not called, so it makes the same batches afterwards.
-        images: Images, one for each row, of any kind that `lightly_aug.images.to_array` takes.
-        draws: Number of batches to draw, side by side.
+        batches: Batches of the same images and views, side by side.
         captions: Whether to write the drawn numbers under each view.
         title: Title of the figure.
         heads: Names of the views, written above them; by default "view 0", "view 1" and so on.
 
     Returns:
-        A figure with an image and its views in each row.
+        A figure with the images of a sample and its views in each row.
+
+    Raises:
+        ValueError: There are heads, but not one for each view.
     """
-    shown = MultiViewCollateFunction(
-        [_before_normalizing(view) for view in collate.views],
-        seed=collate.seed,
-        render="late",
-        engine=collate.engine,
-        mode=collate.mode,
-        decode=collate.decode,
-        background=collate.background,
-    )
-    batches = [shown(list(images)) for _ in range(draws)]
-    originals = [to_array(image, collate.mode, collate.decode, collate.background) for image in images]
-    sizes = [(view.shape[3], view.shape[2]) for view in batches[0].to("cpu")]
-    cells = _group_views(sizes)
-    side, widths = _measure_columns(originals, sizes, cells)
+    first = batches[0]
+    if heads and len(heads) != len(first.views):
+        raise ValueError(f"show: heads must be one for each of {len(first.views)} views, got {len(heads)}: {heads!r}")
+    rows = first.table.shape[1]
+    sizes = [(view.shape[3], view.shape[2]) for view in first.tensors]
+    groups = _group_views(sizes, first.sources)
+    places = sorted(set(first.sources)) if len(first.images.pixels) else []
+    originals = {place: _list_images(first.images, place * rows, rows) for place in places}
+    side, widths = _measure_columns([image for images in originals.values() for image in images], sizes, groups)
+    widths = widths[:1] * len(places) + widths[1:]
     tables = [batch.table.double().numpy() for batch in batches]
-    texts = [_caption_cells(shown.views, table, originals, cells, widths) for table in tables]
+    texts = [_caption_cells(first.views, table, list(originals.values()), groups, widths) for table in tables]
     lines = max(text.count("\n") + 1 for rows in texts for row in rows for text in row) if captions else 0
-    columns = ["image"] + [_name_cell(cell, heads) for cell in cells]
-    figure, axes = lay_out(len(images), widths, side, lines, sections=draws, heads=columns, title=title)
+    names = ["image" if len(places) == 1 else f"image {place}" for place in places]
+    names += [_name_cell(cell, heads) for cell in groups]
+    figure, axes = lay_out(rows, widths, side, lines, sections=len(batches), heads=names, title=title)
     colours = choose_colours(len(sizes))
-    for draw, (batch, table) in enumerate(zip(batches, tables, strict=True)):
-        views = [view.float().permute(0, 2, 3, 1).numpy() for view in batch.to("cpu")]
-        shapes = batch.images.shapes.numpy()
-        regions = [_find_regions(*each, shapes) for each in zip(shown.views, table, sizes, strict=True)]
+    for number, (batch, table) in enumerate(zip(batches, tables, strict=True)):
+        views = [view.float().permute(0, 2, 3, 1).numpy() for view in batch.tensors]
+        shapes = [batch.images.shapes[source * rows :][:rows].numpy() for source in batch.sources]
+        regions = [_find_regions(*each) for each in zip(batch.views, table, sizes, shapes, strict=True)]
         frames = [HAIRLINE if region is None else c for region, c in zip(regions, colours, strict=True)]
-        for row, original in enumerate(originals):
-            first, *others = axes[row][draw * len(widths) :][: len(widths)]
-            draw_block(first, [original], [HAIRLINE], margin=0.02)
-            outlined = {i: region[row] for i, region in enumerate(regions) if region is not None}
-            _draw_outlines(first, list(outlined.values()), [colours[i] for i in outlined])
-            for place, cell in zip(others, cells, strict=True):
-                draw_block(place, [views[i][row] for i in cell], [frames[i] for i in cell])
-            for place, text in zip((first, *others), texts[draw][row], strict=True):
-                write_below(place, text if captions else "")
+        for row in range(rows):
+            cells = axes[row][number * len(widths) :][: len(widths)]
+            for place, cell in zip(places, cells, strict=False):
+                draw_block(cell, [originals[place][row]], [HAIRLINE], margin=0.02)
+                own = {i: r[row] for i, r in enumerate(regions) if r is not None and batch.sources[i] == place}
+                _draw_outlines(cell, list(own.values()), [colours[i] for i in own])
+            for cell, group in zip(cells[len(places) :], groups, strict=True):
+                draw_block(cell, [views[i][row] for i in group], [frames[i] for i in group])
+            for cell, text in zip(cells, texts[number][row], strict=True):
+                write_below(cell, text if captions else "")
     return figure
 
 
-def _before_normalizing(view: View) -> View:
-    items: list[Operation | Shared] = []
-    for item in view.items:
-        if isinstance(item, Shared):
-            rest = [operation for operation in item.operations if not isinstance(operation, Normalize)]
-            items += [Shared(item.name, *rest)] if rest else []
-        elif not isinstance(item, Normalize):
-            items.append(item)
-    return View(*items, dtype=view.dtype)
+def _list_images(images: PackedImages, start: int, count: int) -> list[NDArray[Any]]:
+    return [images[i].permute(1, 2, 0).cpu().numpy() for i in range(start, start + count)]
 
 
-def _group_views(sizes: Sequence[Size]) -> list[list[int]]:
-    """Return the views of each cell: one, or, if there are many views, a run of them with one size."""
-    runs = [list(run) for _, run in groupby(range(len(sizes)), key=lambda i: sizes[i])]
+def _group_views(sizes: Sequence[Size], sources: Sequence[int]) -> list[list[int]]:
+    """Return the views of each cell: one, or, if there are many views, a run of them with one size and source."""
+    runs = [list(run) for _, run in groupby(range(len(sizes)), key=lambda i: (sizes[i], sources[i]))]
     many = len(sizes) >= 8
     return [cell for run in runs for cell in ([run] if many and len(run) > 4 else [[i] for i in run])]
 
@@ -118,12 +119,12 @@ def _name_cell(cell: Sequence[int], heads: Sequence[str]) -> str:
 def _measure_columns(
     originals: Sequence[NDArray[Any]], sizes: Sequence[Size], cells: Sequence[Sequence[int]]
 ) -> tuple[float, list[float]]:
-    """Return the height of the rows and the widths of the columns; all views have one scale."""
+    """Return the height of the rows, and the widths of the images and of each cell; all views have one scale."""
     blocks = [measure_block(sizes[cell[0]], len(cell)) for cell in cells]
     tallest = max(height for _, height in blocks)
     side = 2.0 if tallest == max(height for _, height in sizes) else 2.6  # blocks are full of small views
     shapes = [image.shape for image in originals]
-    widest = max(min(side * width / height, 1.5 * side) for height, width, _ in shapes)
+    widest = max((min(side * width / height, 1.5 * side) for height, width, _ in shapes), default=side)
     return side, [widest] + [side * width / tallest for width, _ in blocks]
 
 
@@ -168,15 +169,15 @@ def _draw_outlines(axes: Axes, regions: Sequence[Floats], colours: Sequence[str]
 def _caption_cells(
     views: Sequence[View],
     table: Floats,
-    originals: Sequence[NDArray[Any]],
+    originals: Sequence[Sequence[NDArray[Any]]],
     cells: Sequence[Sequence[int]],
     widths: Sequence[float],
 ) -> list[list[str]]:
     """Return the text under each cell of each row, for cells of these widths."""
     words = [view.captions(drawn) for view, drawn in zip(views, table, strict=True)]
     rows = []
-    for row, original in enumerate(originals):
-        texts = [[f"{original.shape[1]} × {original.shape[0]}"]]
+    for row in range(table.shape[1]):
+        texts = [[f"{images[row].shape[1]} × {images[row].shape[0]}"] for images in originals]
         texts += [words[cell[0]][row] if len(cell) == 1 else [] for cell in cells]
         rows.append([_wrap(text, width) for text, width in zip(texts, widths, strict=True)])
     return rows
