@@ -10,16 +10,16 @@ PYTEST := OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=$(PROFILE) $(BIN)/pytest --numpro
 TESTS := --nbmake notebooks lightly_aug tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check methods package format clean
+.PHONY: help demo test coverage check docs docs-serve notebooks methods package format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/ready  ## train MoCo on photographs, or on DATA=folder, and show what it learnt
 	$(BIN)/lightly-aug demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)")
 
 test: .venv/ready  ## run all tests on all cores, or JOBS=2; PROFILE=full tries as many examples as CI
-	$(PYTEST) $(if $(COVERAGE),--cov --cov-report=term) $(TESTS)
+	QUICK=1 $(PYTEST) $(if $(COVERAGE),--cov --cov-report=term) $(TESTS)
 
 coverage:  ## run all tests and report the lines they miss; fail below the floor in pyproject.toml
 	$(MAKE) test COVERAGE=1
@@ -29,6 +29,15 @@ check: .venv/ready  ## check format, lint, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_imports.py
+
+docs: .venv/ready  ## build the documentation into site/; a warning is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: .venv/ready  ## serve the documentation, and build it again when a page changes
+	$(BIN)/mkdocs serve
+
+notebooks: .venv/ready  ## run the tutorials, and store their outputs in them
+	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False notebooks/*.ipynb
 
 methods: .venv/ready  ## train every method on one budget: half an hour on two cores
 	$(BIN)/python -m benchmarks.methods
@@ -44,7 +53,7 @@ format: .venv/ready  ## format, and fix what ruff can fix
 	$(BIN)/ruff check --fix
 
 clean:  ## remove the environment, caches and results
-	rm -rf .venv dist runs .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist runs site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 .venv/ready: pyproject.toml
 	@echo "installing into .venv (PyTorch alone is some GB: this takes minutes, once)"

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lightly_aug.distributed import gather
+from lightly_aug.finite import BadRows
 
 __all__ = ["MemoryBank"]
 
@@ -15,6 +16,8 @@ class MemoryBank(nn.Module):
     overwrites the oldest ones, for any sizes of ring and batch. All state is in persistent buffers, so a resumed run
     continues with the same negatives. No operation waits for the device. Since all ranks hold the same keys,
     `DistributedDataParallel(broadcast_buffers=True)` does no harm, but sends the ring at every step.
+
+    Keys that are not finite are left out, with one warning: a single NaN would make every later loss NaN.
 
     Args:
         size: Number of keys to keep, at least 1.
@@ -50,6 +53,7 @@ class MemoryBank(nn.Module):
         self.register_buffer("keys", torch.zeros(size, dim))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self._bad = BadRows("MemoryBank")
 
     def update(self, keys: Tensor) -> None:
         """Overwrite the oldest keys with those of all ranks; do nothing in eval mode.
@@ -66,12 +70,19 @@ class MemoryBank(nn.Module):
         if not self.training:
             return
         keys = gather(keys.to(self.keys.dtype))  # detached
-        total = len(keys)
-        keys = keys[-size:]
-        places = self.pointer + torch.arange(total - len(keys), total, device=keys.device)
-        self.keys.index_copy_(0, places % size, keys)
+        finite = keys.isfinite().all(1)
+        total = (
+            finite.sum()
+        )  # on the device, which is not waited for: so all slots are written, some with what they hold
+        rows = torch.arange(min(len(keys), size), device=keys.device)
+        rows = rows + (total - len(rows)).clamp(min=0)  # the last ones
+        places = (self.pointer + rows) % size
+        chosen = (~finite).byte().sort(stable=True).indices[rows]  # finite keys in their order, then the others
+        kept = torch.where(finite[chosen, None], keys[chosen], self.keys[places])
+        self.keys.index_copy_(0, places, kept)
         self.pointer.add_(total).remainder_(size)
         self.filled.add_(total).clamp_(max=size)
+        self._bad.count(len(keys) - total)
 
     def negatives(self) -> tuple[Tensor, Tensor]:
         """Return a copy of the keys and a mask of the rows that hold one.

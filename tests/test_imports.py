@@ -23,6 +23,7 @@ ALLOWED = {
     "checks": "",
     "distributed": "",
     "epochs": "",
+    "finite": "",
     "optional": "",
     "philox": "",
     "status": "",
@@ -57,11 +58,11 @@ ALLOWED = {
     "recipes": "checks operations invariances view options collate",
     "support": "checks distributed epochs indexed",
     "_prefetch": "samples batch",
-    "memory_bank": "distributed",
+    "memory_bank": "distributed finite",
     "__init__": (
         "images indexed support operations invariances view batch options collate recipes _prefetch memory_bank"
     ),
-    "loss": "checks distributed memory_bank loss",
+    "loss": "checks distributed finite memory_bank loss",
     "models._fsdp": "",
     "models.backbones": "checks",
     "models.base": "models._fsdp models.backbones",
@@ -70,7 +71,7 @@ ALLOWED = {
     "models._amdim_encoder": "checks",
     "models._pooled": "checks",
     "models._vit": "optional",
-    "models": "checks distributed memory_bank loss models.base models.backbones models.heads models.momentum",
+    "models": "checks distributed finite memory_bank loss models.base models.backbones models.heads models.momentum",
     "models.__init__": "models",
     "weights": "__init__ atomic checks optional images operations view batch options collate models weights",
     "evaluate": (
@@ -78,7 +79,7 @@ ALLOWED = {
         "invariances view batch options collate evaluate"
     ),
     "methods": "operations options collate recipes models",
-    "plot": "optional images operations view batch collate evaluate plot",
+    "plot": "checks optional images operations view batch collate evaluate plot",
     "pretrain_options": "checks optional methods",
     "train": (
         "__init__ atomic checks distributed optional status images indexed photographs support samples operations "
@@ -91,6 +92,7 @@ ALLOWED = {
     "bench": "status photographs operations invariances view engines.__init__ collate bench",
     "demo": "optional indexed photographs operations collate weights train evaluate methods plot",
     "report": "atomic optional evaluate plot",
+    "explore": "optional images operations invariances view batch collate recipes weights methods explore",
     "cli.arguments": "optional images",
     "cli.backbone": "optional status weights evaluate cli.arguments",
     "cli.views": "__init__ checks optional status methods cli.arguments",
@@ -104,6 +106,7 @@ ALLOWED = {
     "cli.embed": "optional status photographs evaluate cli.arguments cli.backbone",
     "cli.neighbours": "optional status photographs plot cli.arguments cli.backbone",
     "cli.invariance": ("__init__ atomic optional status photographs weights evaluate plot cli.arguments cli.backbone"),
+    "cli.explore": "optional status explore cli.arguments cli.backbone",
     "cli.export": "atomic checks optional weights cli.arguments cli.backbone",
     "cli.demo": "optional demo cli.arguments",
     "cli.bench": "checks optional bench cli.arguments",
@@ -113,8 +116,8 @@ ALLOWED = {
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 OPTIONAL = {
-    *("accelerate", "cv2", "huggingface_hub", "lightning", "matplotlib", "numba", "onnx", "onnxruntime", "onnxscript"),
-    *("pyarrow", "rich", "safetensors", "skimage", "sklearn", "timm", "torchmetrics", "triton", "typer"),
+    *("accelerate", "cv2", "huggingface_hub", "lightning", "matplotlib", "nicegui", "numba", "onnx", "onnxruntime"),
+    *("onnxscript", "pyarrow", "rich", "safetensors", "skimage", "sklearn", "timm", "torchmetrics", "triton", "typer"),
 }
 
 

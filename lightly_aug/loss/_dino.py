@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lightly_aug.checks import check_integer, check_positive, check_share
 from lightly_aug.distributed import gather
+from lightly_aug.finite import BadRows
 from lightly_aug.loss._cross_views import cross_views
 from lightly_aug.loss._rows import wide
 
@@ -54,6 +55,8 @@ def dino(
 class DINOLoss(nn.Module):
     """`dino` with its centre.
 
+    A batch whose teacher's outputs are not all finite leaves the centre as it is, with one warning.
+
     Args:
         dim: Width k of the outputs, at least 1.
         temperature: Temperature τ of the student, above 0.
@@ -83,6 +86,7 @@ class DINOLoss(nn.Module):
         self.register_buffer("center", torch.zeros(dim))
         self.register_buffer("pending", torch.zeros(dim), persistent=False)  # the sum of the means of these batches
         self.register_buffer("batches", torch.zeros(()), persistent=False)
+        self._bad = BadRows("DINOLoss")
 
     def forward(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], teacher_temperature: float | Tensor = 0.04
@@ -91,8 +95,10 @@ class DINOLoss(nn.Module):
         loss = dino(student, teacher, self.center, teacher_temperature, self.temperature)
         if self.training:
             mean = gather(wide(torch.cat(list(teacher))).mean(0, keepdim=True)).mean(0)
-            self.pending.add_(mean.to(self.center.dtype))
-            self.batches.add_(1)
+            finite = mean.isfinite().all()
+            self.pending.add_(torch.where(finite, mean, 0).to(self.center.dtype))
+            self.batches.add_(finite)
+            self._bad.count(torch.where(finite, 0, sum(map(len, teacher))))
             if not self.defer:
                 self.update()
         return loss

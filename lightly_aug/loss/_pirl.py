@@ -74,7 +74,8 @@ class NCELoss(nn.Module):
         temperature: Temperature τ, above 0.
 
     Attributes:
-        log_z: 0-d float32, the estimate of log Z from the first call in training mode; NaN before.
+        log_z: 0-d float32, the estimate of log Z from the first call in training mode whose estimate is finite; NaN
+            before.
 
     Raises:
         ValueError: `images` is below 1, or `temperature` is not above 0.
@@ -94,7 +95,7 @@ class NCELoss(nn.Module):
         """Compute `nce`; estimate the normaliser if there is none yet, and keep it in training mode."""
         # To ask whether there is one would wait for the device: always estimate it, and let the device choose.
         estimate = log_normalizer(query, negatives, self.images, self.temperature)
-        log_z = torch.where(self.log_z.isnan(), estimate, self.log_z.to(estimate.dtype))
+        log_z = torch.where(self.log_z.isfinite(), self.log_z.to(estimate.dtype), estimate)
         if self.training:
             self.log_z.copy_(log_z)
         return nce(query, key, negatives, self.images, log_z, self.temperature)

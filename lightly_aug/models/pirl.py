@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lightly_aug.checks import check_choice, check_integer, check_share
 from lightly_aug.distributed import broadcast, gather
+from lightly_aug.finite import BadRows
 from lightly_aug.loss import InfoNCELoss, NCELoss
 from lightly_aug.loss._rows import unit
 from lightly_aug.models.backbones import feature_width
@@ -84,6 +85,7 @@ class PIRL(SSLModel):
         self.patch_head = mlp(*widths, norm=False)  # g, whose outputs for all patches ...
         self.jigsaw_head = nn.Linear(patches * dim, dim)  # ... are joined in their shuffled order
         self.register_buffer("memory", unit(torch.rand(images, dim) * 2 - 1))
+        self._bad = BadRows("PIRL")
         self.patches = patches
         self.negatives = negatives
         self.momentum = momentum
@@ -119,5 +121,7 @@ class PIRL(SSLModel):
     def _update_memory(self, index: Tensor, v: Tensor) -> None:
         """Average the entries of all ranks' images with their new embeddings."""
         index, v = gather(index), gather(v)
-        moved = self.momentum * self.memory[index] + (1 - self.momentum) * v.to(self.memory.dtype)
-        self.memory.index_copy_(0, index, unit(moved).to(self.memory.dtype))
+        old, finite = self.memory[index], v.isfinite().all(1, keepdim=True)
+        moved = self.momentum * old + (1 - self.momentum) * v.to(self.memory.dtype)
+        self.memory.index_copy_(0, index, torch.where(finite, unit(moved).to(self.memory.dtype), old))
+        self._bad.count((~finite).sum())

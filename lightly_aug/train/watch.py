@@ -125,15 +125,19 @@ class Throughput(Callback):
 
 
 class Collapse(Callback):
-    """Log the spread and the effective rank of the features, and warn if they collapse.
+    """Log the spread and the effective rank of the features, warn if they collapse, and stop if they are not finite.
 
     The first view of recent batches is embedded in eval mode: one forward pass without gradients in `every` batches.
+    After each epoch, before a checkpoint is saved, the weights must be finite, too.
 
     Args:
         every: Measure every so many batches.
         images: Measure so many images together.
         least_spread: A smaller spread is a collapse to one point.
         least_rank: A smaller effective rank is a collapse to few directions.
+
+    Raises:
+        ValueError: While training, features or weights are not finite.
     """
 
     def __init__(self, every: int = 50, images: int = 256, least_spread: float = 0.05, least_rank: float = 2.0) -> None:
@@ -156,6 +160,7 @@ class Collapse(Callback):
             return
         with trainer.precision_plugin.forward_context():
             x, _ = features(pl_module.model.embed, [[views[0][: self.images]]], pl_module.device)
+        self._check(trainer, pl_module, x.isfinite().all(), "features")
         values = {"spread": spread(x), "effective_rank": effective_rank(x)}
         pl_module.log_dict(values)
         if self._told or not (values["spread"] < self.least_spread or values["effective_rank"] < self.least_rank):
@@ -167,6 +172,21 @@ class Collapse(Callback):
             f"{min(x.shape)}. Lower the learning rate, warm up for longer, or take a larger batch",
             stacklevel=2,
         )
+
+    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise if a weight is not finite."""
+        own = [getattr(p, "to_local", lambda p=p: p)() for p in pl_module.parameters()]  # FSDP has a part on each rank
+        self._check(trainer, pl_module, torch.stack([p.isfinite().all() for p in own]).all(), "weights")
+
+    def _check(self, trainer: Trainer, pl_module: LightningModule, finite: Tensor, what: str) -> None:
+        if not trainer.strategy.reduce_boolean_decision(bool(finite)):
+            rates = {group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups}
+            raise ValueError(
+                f"step {trainer.global_step}: the {what} are not finite, the training is lost. Lower the learning rate "
+                f"(now {max(rates, default=0.0):g}), warm up for longer, or use precision bf16-mixed or 32; "
+                "checkpoints of earlier epochs are intact"
+            )
 
 
 class RunBar(ProgressBar):
