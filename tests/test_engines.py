@@ -316,6 +316,15 @@ def test_an_extreme_image_touches_no_other(engine: str, value: float) -> None:
         assert torch.equal(view[others], before[others])
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1e-36])
+@every
+def test_views_of_images_that_are_nearly_black_are_finite(engine: str, scale: float) -> None:
+    batch = some_batch(engine, np.float32)
+    batch.images.pixels.mul_(scale)
+    for view, expected in zip(rendered(batch, engine), rendered(batch, "reference"), strict=True):
+        torch.testing.assert_close(view, expected, rtol=0, atol=1e-4)  # NaN is not close to anything
+
+
 @every
 def test_rendering_twice_gives_the_same_bits(engine: str) -> None:
     batch = some_batch(engine)

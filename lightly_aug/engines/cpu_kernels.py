@@ -30,6 +30,7 @@ BILINEAR, BICUBIC, ROTATE = 1, 2, 3  # of the first two it is half the width of 
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
+_NO_CHROMA = np.float32(1e-30)  # below it, the compiler's reciprocal may be infinite
 _TWO = np.float32(2)
 _THREE = np.float32(3)
 _FOUR = np.float32(4)
@@ -376,7 +377,7 @@ def _shift_hue_row(out, red, green, blue, n, turns):
         chroma = high - low
         above = g - b if high == r else (b - r if high == g else r - g)
         sector = _ZERO if high == r else (_TWO if high == g else _FOUR)
-        hue = sector + above / (chroma if chroma > 0 else _ONE) + shift
+        hue = sector + above / (chroma if chroma > _NO_CHROMA else _ONE) + shift
         out[red + x] = _shade(hue + _FIVE, high, chroma)
         out[green + x] = _shade(hue + _THREE, high, chroma)
         out[blue + x] = _shade(hue + _ONE, high, chroma)

@@ -593,7 +593,7 @@ def _shift_hue(r: tensor, g: tensor, b: tensor, turns: tensor) -> tuple[tensor, 
     chroma = value - tl.minimum(r, tl.minimum(g, b))
     above = tl.where(value == r, g - b, tl.where(value == g, b - r, r - g))
     sector = tl.where(value == r, 0.0, tl.where(value == g, 2.0, 4.0))
-    hue = 6 * turns + sector + above / tl.where(chroma > 0, chroma, 1.0)
+    hue = 6 * turns + sector + above / tl.where(chroma > 1e-30, chroma, 1.0)  # its reciprocal is finite
     hue -= 6 * tl.floor(hue * (1 / 6))
     r = value - chroma * _clamp(2 - tl.abs(hue - 3), True)  # where this was NaN, chroma is
     g = value - chroma * _clamp(tl.abs(hue - 2) - 1, True)
