@@ -1,5 +1,6 @@
 """Collate functions: in the worker they pack the images of a batch and draw what will happen to them."""
 
+import math
 import operator
 import warnings
 from collections.abc import Sequence
@@ -175,13 +176,15 @@ class BaseCollateFunction:
             array = to_array(image, self.mode, self.decode, self.background)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error
-        if self._bounded is not None and array.dtype == np.float32:
+        if array.dtype == np.float32:
             low, high = float(array.min()), float(array.max())
-            if not (low >= 0 and high <= 1):  # NaN does not pass
+            if self._bounded is not None and not (low >= 0 and high <= 1):  # NaN does not pass
                 raise ImageError(
                     f"{name}: float values from {low:g} to {high:g}, "
                     f"{type(self._bounded).__name__} needs them in [0, 1]; scale them"
                 )
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ImageError(f"{name}: float values from {low:g} to {high:g} are not finite in float32")
         return array
 
     def _check_channels(self, channels: int, name: str) -> None:

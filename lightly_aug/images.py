@@ -121,10 +121,15 @@ def to_array(
         ImageError: The image is damaged, empty, or of another type or shape.
     """
     if isinstance(image, Tensor):
-        tensor = image.detach().cpu()
-        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
+        try:
+            tensor = image.detach().cpu().resolve_neg()
+            array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
+        except Exception as error:  # tensors without plain numbers: sparse, nested, quantized, on meta
+            raise ImageError(f"a tensor on {image.device} of layout {image.layout} has no pixels to read") from error
         return _checked(np.moveaxis(array, 0, -1) if array.ndim == 3 else array, image.dtype, image.shape)
     if isinstance(image, np.ndarray):
+        if isinstance(image, np.ma.MaskedArray):
+            raise ImageError("a masked array has pixels without values; give them some, as in image.filled(0)")
         if image.ndim == 3 and image.shape[0] in (1, 3, 4) and image.shape[2] > 32:
             raise ImageError(
                 f"an array of shape {image.shape} looks like (channels, h, w); arrays are (h, w, channels)"
@@ -154,10 +159,11 @@ def _checked(array: npt.NDArray[Any], dtype: object, shape: Sequence[int]) -> Pi
         raise ImageError(f"shape {tuple(shape)} is not that of one image, (channels, h, w), (h, w, channels) or (h, w)")
     if array.dtype == np.uint8:
         return array
-    if array.dtype == np.uint16:
+    if np.issubdtype(array.dtype, np.uint16):  # in either order of bytes
         return (array / np.float32(65535)).astype(np.float32, copy=False)
     if np.issubdtype(array.dtype, np.floating):
-        return array.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            return array.astype(np.float32, copy=False)
     raise ImageError(f"dtype {dtype} has no known range; make it uint8, uint16, or float scaled to [0, 1]")
 
 

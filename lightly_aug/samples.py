@@ -78,7 +78,7 @@ def take_images(samples: Sequence[Any], *places: Place) -> Taken:
         names = [f"{name} at {place!r}" for place in places for name in names]
     for i, member in enumerate(images):
         if path := _path_of(member):
-            names[i] += f", {path}"
+            names[i] += f", {_printable(str(path))}"
         image = images[i] = _take_undecoded(member, names[i]) if _is_undecoded(member) else member
         if not is_image(image):
             place = f" at {places[0]!r}" if len(places) == 1 else ""
@@ -105,6 +105,11 @@ def _take_undecoded(image: Mapping[str, Any], name: str) -> Any:
     if source is None:
         raise ValueError(f"{name} has an image whose bytes and path are both None; one of them is needed")
     return source
+
+
+def _printable(text: str) -> str:
+    """Escape what would move the cursor of a terminal or hide a part of the text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _path_of(image: Any) -> Any:

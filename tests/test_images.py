@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageCms, ImageOps
 
-from lightly_aug import ColorJitter, ImageError, MultiViewCollateFunction, RandomSolarize, View
+from lightly_aug import (
+    ColorJitter,
+    ImageError,
+    MultiViewCollateFunction,
+    RandomResizedCrop,
+    RandomSolarize,
+    ShapeCollateFunction,
+    View,
+)
 from lightly_aug.images import image_files, is_image, pack, to_array
 
 PHOTO = Image.fromarray(noise(7, 5, seed=3))
@@ -490,7 +498,8 @@ def test_floats_out_of_range_are_named_where_a_colour_needs_them_in_it(value: fl
             ImageError, match=rf"sample 1: float values from .*, {type(operation).__name__} needs .* \[0, 1\]"
         ):
             collate([PHOTO.resize((4, 4)), wild])
-    assert collated([wild])[0].shape == (1, 3, 4, 4)
+    if np.isfinite(value):
+        assert collated([wild])[0].shape == (1, 3, 4, 4)
 
 
 @pytest.mark.parametrize("of", [lambda a: a, torch.from_numpy])
@@ -505,3 +514,47 @@ def test_float_images_are_rounded_to_8_bits_or_refused() -> None:
     with pytest.raises(ImageError, match=r"values from 0 to 3 .*mode=None"):
         to_array(Image.fromarray(values * 3), "L")
     assert to_array(Image.fromarray(values * 3), None).max() == 3
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.rand(3, 8, 8).to_sparse(),
+        torch.empty(3, 8, 8, device="meta"),
+    ],
+    ids=["sparse", "meta"],
+)
+def test_tensors_without_plain_numbers_are_named(tensor: torch.Tensor) -> None:
+    with pytest.raises(ImageError, match=r"sample 1: a tensor on .* has no pixels to read"):
+        ShapeCollateFunction(8, seed=0)([torch.rand(3, 8, 8), tensor])
+
+
+def test_a_tensor_with_the_negative_bit_is_read() -> None:
+    imaginary = torch.complex(torch.zeros(3, 4, 5), torch.rand(3, 4, 5)).conj().imag
+    assert imaginary.is_neg()
+    assert np.array_equal(to_array(imaginary), np.moveaxis(imaginary.resolve_neg().numpy(), 0, -1))
+
+
+def test_a_masked_array_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"masked array .* image.filled\(0\)"):
+        to_array(np.ma.masked_less(np.random.default_rng(0).random((8, 8, 3)), 0.5))
+
+
+def test_both_orders_of_bytes_are_16_bits() -> None:
+    array = np.random.default_rng(0).integers(0, 65536, (4, 5, 3), dtype=np.uint16)
+    assert np.array_equal(to_array(array.astype(">u2")), to_array(array.astype("<u2")))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_floats_that_are_not_finite_are_named_whatever_the_view(value: float) -> None:
+    image = np.full((8, 8, 3), 0.5)
+    image[3, 4, 1] = value
+    with pytest.raises(ImageError, match=r"sample 1: float values from .* not finite in float32"):
+        MultiViewCollateFunction([View(RandomResizedCrop(8))], seed=0)([np.full((8, 8, 3), 7.0), image])
+
+
+def test_names_of_files_cannot_move_the_cursor(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[31m\nb\u202e.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"a\\x1b\[31m\\nb\\u202e\.png") as caught:
+        ShapeCollateFunction(8, seed=0)([str(path) for path in tmp_path.iterdir()])
+    assert "\x1b" not in str(caught.value)
