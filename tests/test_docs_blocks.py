@@ -1,15 +1,41 @@
 """Every block of Python in README.md and docs/ runs, in order, as a reader would run it."""
 
+import gc
 import re
+import shutil
+import textwrap
 from pathlib import Path
+from typing import Final
 
+import datasets
 import pytest
 import torch
 from helpers.photos import write_photos
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-BLOCKS = {name: re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) for name, text in PAGES.items()}
+LONGEST: Final = 25
+"""Lines of a program in a tab."""
+
+
+def find_blocks(text: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the blocks of a page, and those of each tab by its name: they are indented below `=== "name"`."""
+    page: list[str] = []
+    tabs: dict[str, list[str]] = {}
+    for name, indent, block in re.findall(
+        r'^=== "([^"\n]+)"$|^( *)```python\n(.*?)^\2```$', text, re.DOTALL | re.MULTILINE
+    ):
+        if name:
+            tabs[name] = []
+        elif indent:
+            list(tabs.values())[-1].append(textwrap.dedent(block))
+        else:
+            page.append(block)
+    return page, tabs
+
+
+BLOCKS = {name: find_blocks(text)[0] for name, text in PAGES.items()}
+TABS = {(page, tab): blocks for page, text in PAGES.items() for tab, blocks in find_blocks(text)[1].items()}
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +46,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """Run the blocks of a page in one namespace, and return it."""
+def run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, tab: str | None = None) -> dict[str, object]:
+    """Run the blocks of a page, or of one of its tabs, in one namespace, and return it."""
     monkeypatch.chdir(folder)
-    names: dict[str, object] = {}
-    for number, block in enumerate(BLOCKS[page]):
-        exec(compile(block, f"{page}, block {number}", "exec"), names)
+    names: dict[str, object] = {"__name__": "__main__"}  # as in a script
+    for number, block in enumerate(BLOCKS[page] if tab is None else TABS[page, tab]):
+        exec(compile(block, f"{page}, {tab or 'page'}, block {number}", "exec"), names)
     return names
 
 
@@ -41,9 +67,77 @@ def test_every_block_runs(page: str, folder: Path, monkeypatch: pytest.MonkeyPat
             assert torch.isfinite(value).all(), name
 
 
+@pytest.mark.filterwarnings("ignore:.*(does not have many workers|The number of training batches|treespec, LeafSpec)")
+@pytest.mark.filterwarnings("ignore:.*unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where webdataset leaves files open
+@pytest.mark.parametrize(("page", "tab"), TABS)
+def test_every_tab_is_a_program(
+    page: str, tab: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs alone, in a folder that holds nothing but photos/."""
+    assert TABS[page, tab]
+    shutil.copytree(folder / "photos", tmp_path / "photos")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    names = run(page, tmp_path, monkeypatch, tab)
+    if isinstance(x := names.get("x"), torch.Tensor):
+        assert torch.isfinite(x).all()
+    gc.collect()  # the files that webdataset leaves open
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_no_block_is_overlooked(page: str) -> None:
-    assert len(BLOCKS[page]) == PAGES[page].count("```python")
+    tabs = [block for (where, _), blocks in TABS.items() if where == page for block in blocks]
+    assert len(BLOCKS[page]) + len(tabs) == PAGES[page].count("```python")
+
+
+def test_blocks_are_found_on_the_page_and_in_tabs() -> None:
+    text = """
+```python
+a
+```
+
+=== "One"
+
+    ```python
+    b
+
+    c
+    ```
+
+    Then:
+
+    ```python
+    d
+    ```
+
+=== "Two"
+
+    ```python
+    e
+    ```
+
+```python
+f
+```
+"""
+    assert find_blocks(text) == (["a\n", "f\n"], {"One": ["b\n\nc\n", "d\n"], "Two": ["e\n"]})
+
+
+def test_the_quickstart_has_a_short_program_for_every_way_to_train() -> None:
+    tabs = {tab: blocks for (page, tab), blocks in TABS.items() if page == "quickstart.md"}
+    assert list(tabs) == ["Plain loop", "Lightning", "Hugging Face datasets", "WebDataset"]
+    for tab, blocks in tabs.items():
+        assert sum(bool(line.strip()) for line in blocks[-1].splitlines()) <= LONGEST, tab
+        assert re.findall(r"^x, labels = features\(", blocks[-1], re.M), tab
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_tests_that_a_page_names_exist(page: str) -> None:
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    known = {file.stem for file in files} | {
+        name for file in files for name in re.findall(r"^ *def (test_\w+)", file.read_text(), re.M)
+    }
+    assert not set(re.findall(r"\btest_\w+", PAGES[page])) - known
 
 
 def test_the_pages_with_examples_have_some() -> None:

@@ -1,4 +1,4 @@
-"""A new operation and a new method touch the files that docs/design.md names, and no others."""
+"""A new operation and a new method touch the files that docs/extending.md names, and no others."""
 
 import re
 from pathlib import Path
@@ -35,13 +35,13 @@ def test_a_method_is_in_three_files_of_the_package_and_its_views_in_two_more() -
     assert mentions("NNCLRCollateFunction") == {"__init__.py", "recipes.py", "methods.py"}
 
 
-def test_design_says_so() -> None:
-    text = (ROOT / "docs/design.md").read_text()
-    operation = text[text.index("**To add an operation**") : text.index("## Engines")]
+def test_the_page_for_contributors_says_so() -> None:
+    text = (ROOT / "docs/extending.md").read_text()
+    operation = text[text.index("## Contribute an operation") : text.index("## Contribute a method")]
     for place in ("operations/__init__.py", "lightly_aug/__init__.py", "docs/operations.md", "engines/plan.py",
                   "engines/program.py", "cpu_kernels.py", "gpu_kernels.py", "evaluate/_strengths.py"):  # fmt: skip
         assert place in operation
-    method = text[text.index("**To add a method**") : text.index("## Rules")]
+    method = text[text.index("## Contribute a method") : text.index("## Contribute an engine")]
     for place in (
         "models/",
         "recipes.py",
