@@ -31,10 +31,10 @@ check: .venv/ready  ## check format, lint, types and import rules
 	$(BIN)/pytest -q tests/test_imports.py
 
 docs: .venv/ready  ## build the documentation into site/; a warning is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: .venv/ready  ## serve the documentation, and build it again when a page changes
-	$(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 notebooks: .venv/ready  ## run the tutorials, and store their outputs in them
 	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False notebooks/*.ipynb

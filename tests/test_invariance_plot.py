@@ -15,7 +15,7 @@ from lightly_aug.evaluate import (
     invariance_score,
 )
 from lightly_aug.photographs import photographs
-from lightly_aug.plot import invariance_bars, invariance_curves
+from lightly_aug.plot import invariance_bars, invariance_curves, invariance_radar
 
 
 def curve(name: str, group: str, *points: float, neutral: float | None, strengths: tuple[float, ...] = ()) -> Curve:
@@ -115,3 +115,48 @@ def test_scores_of_real_features_can_be_drawn() -> None:
     comparison = compare_invariance([Invariance("real", 9, (drawn,), (), {}, {})])
     invariance_bars(comparison).draw_without_rendering()
     invariance_curves(comparison).draw_without_rendering()
+
+
+def test_a_radar_has_a_spoke_for_each_operation_by_group() -> None:
+    (axes,) = invariance_radar(BOTH, title="two networks").axes
+    spokes = [text for text in axes.texts if text.get_fontweight() != "bold"]
+    assert [text.get_text() for text in spokes] == ["blur", "solarize", "hue"]
+    assert [text.get_text() for text in axes.texts if text not in spokes] == ["Texture", "Color"]
+    first, second = (line for line in axes.lines if len(np.asarray(line.get_xdata())) == 4)
+    angles = np.array([0, 1, 2, 0]) * 2 * np.pi / 3  # it is closed
+    for line, scores in ((first, [0.6, 0.35, 0.5, 0.6]), (second, [0.75, 0.425, 0.5, 0.75])):
+        np.testing.assert_allclose(np.asarray(line.get_xydata()), np.stack([angles, scores], 1))
+    assert axes.get_ylim() == (0, 1)
+    intervals = [segment for lines in axes.collections for segment in lines.get_segments()]  # type: ignore[attr-defined]
+    np.testing.assert_allclose([segment[:, 1] for segment in intervals[:3]], [[0.5, 0.65], [0.25, 0.4], [0.4, 0.55]])
+    np.testing.assert_allclose([segment[0, 0] for segment in intervals[:3]], angles[:3], atol=0.05)
+
+
+def test_a_radar_draws_negative_scores_hollow_in_the_centre_and_leaves_out_what_was_not_measured() -> None:
+    def of(name: str, *scores: float) -> Invariance:
+        names = ["blur", "hue", "rotation", "flip"]
+        curves = [curve(n, "Shape", score, neutral=None) for n, score in zip(names, scores, strict=False)]
+        return Invariance(name, 9, tuple(curves), (), {}, {})
+
+    (axes,) = invariance_radar(compare_invariance([of("four", 0.5, -0.4, 0.2, 1.0), of("three", 0.5, 0.4, 0.2)])).axes
+    dots = [line for line in axes.lines if line.get_linestyle() == "None"]
+    hollow = [line for line in dots if line.get_markerfacecolor() == "white" and len(np.asarray(line.get_xdata()))]
+    assert [np.asarray(line.get_xydata()).tolist() for line in hollow] == [[[pytest.approx(np.pi / 2), 0.0]]]
+    rings = [np.asarray(line.get_ydata()) for line in axes.lines if len(np.asarray(line.get_xdata())) == 5]
+    np.testing.assert_allclose(rings, [[0.5, 0, 0.2, 1.0, 0.5], [0.5, 0.4, 0.2, np.nan, 0.5]])
+
+
+def test_a_radar_without_three_operations_is_of_groups() -> None:
+    groups = tuple(curve(name, name, 0.5, neutral=None) for name in ("Shape", "Texture", "Color"))
+    (axes,) = invariance_radar(compare_invariance([Invariance("one", 9, (), groups, {}, {})])).axes
+    assert [text.get_text() for text in axes.texts] == ["Shape", "Texture", "Color"]
+
+
+def test_a_radar_that_cannot_be_read_is_refused() -> None:
+    few = Invariance("few", 9, network("", 0).operations[:2], network("", 0).groups, {}, {})
+    with pytest.raises(ValueError, match="at least 3 operations or 3 groups, got 2: invariance_bars draws fewer"):
+        invariance_radar(compare_invariance([few]))
+    many = [network(str(i), 0.0) for i in range(7)]
+    with pytest.raises(ValueError, match="at most 6 networks, got 7: invariance_bars draws more"):
+        invariance_radar(compare_invariance(many))
+    assert len(invariance_radar(compare_invariance(many[:6])).axes) == 1

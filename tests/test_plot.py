@@ -525,3 +525,67 @@ def test_ticks_of_a_label_curve_do_not_touch() -> None:
     axes = label_curve([1, 2, 50, 60], {"kNN": np.full((4, 2), 0.5)}).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "60"]
     assert len(np.asarray(axes.lines[0].get_xdata())) == 4
+
+
+def test_an_embedding_needs_no_labels() -> None:
+    features = at_angles(*range(0, 360, 12))
+    images = [np.full((4, 4, 3), i, dtype=np.uint8) for i in range(30)]
+    (axes,) = embedding(features, images=images).axes
+    (points,) = axes.collections
+    assert len(np.asarray(points.get_offsets())) == 30
+    assert len(points.get_facecolor()) == 1
+    assert set(colours(axes, Rectangle)) == {"#bbbbbb"}
+    assert not axes.texts
+
+
+def test_an_embedding_has_a_colour_for_each_number_and_a_bar_that_says_which() -> None:
+    values = torch.arange(30.0) / 10 - 1
+    images = [np.full((4, 4, 3), i, dtype=np.uint8) for i in range(30)]
+    figure = embedding(at_angles(*range(0, 360, 12)), values=values, value_name="loss", images=images)
+    axes, bar = figure.axes
+    figure.draw_without_rendering()
+    (points,) = axes.collections
+    assert np.asarray(points.get_array()).tolist() == values.tolist()
+    assert len({tuple(colour) for colour in np.asarray(points.get_facecolor())}) == 30
+    assert bar.get_ylabel() == "loss"
+    assert bar.get_ylim() == pytest.approx((-1, 1.9))
+    shown = [int(np.asarray(image.get_array())[0, 0, 0]) for image in axes.images]
+    assert colours(axes, Rectangle) == [to_hex(np.asarray(points.get_facecolor())[i]) for i in shown]
+
+
+def test_images_of_an_embedding_leave_no_points_far_from_them() -> None:
+    features = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+    (axes,) = embedding(features, images=[np.zeros((2, 2, 3), dtype=np.uint8)] * 200).axes
+    centres = np.array([np.mean([image.get_extent()[:2], image.get_extent()[2:]], 1) for image in axes.images])
+    places = np.asarray(axes.collections[0].get_offsets())
+    assert np.abs(places[:, None] - centres).max(2).min(1).max() < 0.23
+
+
+def test_an_embedding_of_a_collapsed_network_is_one_point() -> None:
+    (axes,) = embedding(torch.ones(8, 4)).axes
+    assert np.asarray(axes.collections[0].get_offsets()).tolist() == [[0.0, 0.0]] * 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": torch.zeros(3).long(), "values": torch.zeros(3), "classes": ["a"]}, "give one of them"),
+        ({"labels": torch.tensor([0, 1, 2]), "classes": ["a", "b"]}, "labels must be from 0 to 1.* got 0 to 2"),
+        ({"labels": torch.tensor([0, -1, 1]), "classes": ["a", "b"]}, "labels must be from 0 to 1.* got -1 to 1"),
+        ({"labels": torch.zeros(2).long(), "classes": ["a"]}, r"labels must be one for each of 3 images, got \(2,\)"),
+        ({"classes": ["a"]}, "classes are names of labels, got 1 and no labels"),
+        ({"values": torch.zeros(3, 1)}, r"values must be one for each of 3 images, got \(3, 1\)"),
+        ({"values": torch.tensor([0, float("nan"), 1])}, "values must be finite"),
+        ({"images": [torch.rand(3, 4, 4)] * 2}, "images must be one for each of 3 features, got 2"),
+    ],
+)
+def test_what_does_not_belong_to_an_embedding_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        embedding(torch.rand(3, 4), **options)
+
+
+def test_features_that_cannot_be_embedded_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"features must be \(3, d\), got \(2, 4\)"):
+        embedding([torch.rand(3, 4), torch.rand(2, 4)])
+    with pytest.raises(ValueError, match="features must be finite"):
+        embedding(torch.full((3, 4), float("inf")))

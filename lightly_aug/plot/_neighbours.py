@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["neighbours"]
 
-_SAME, _OTHER = "#2ca02c", "#e41a1c"
+_SAME, _OTHER = "#1b9e77", "#e41a1c"  # a bluish green, which colour-blind readers distinguish from the red
 
 
 def neighbours(

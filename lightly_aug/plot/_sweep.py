@@ -81,7 +81,7 @@ def sweep(
     check_integer("sweep", least=0, seed=seed)
     if isinstance(change, str):
         by_name = {each.name: each for each in CHANGES}
-        check_choice("sweep", by_name, change=change)
+        check_choice("sweep", list(by_name), change=change)
         change = by_name[change]
     if isinstance(change, Change):
         if neutral is not None:
@@ -175,4 +175,5 @@ def _render_built(build: Build, strength: float, image: Any, size: int, seed: in
         if getattr(operation, "p", 1) != 1:
             raise ValueError(f"sweep: the operation must always be applied, got {operation!r}: give it p=1")
     views = MultiViewCollateFunction([view], seed=seed, render="late")([image])
-    return views.to("cpu")[0][0].permute(1, 2, 0).clamp(0, 1).numpy()
+    shown: Pixels = views.to("cpu")[0][0].permute(1, 2, 0).clamp(0, 1).numpy()
+    return shown

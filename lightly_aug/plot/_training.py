@@ -61,7 +61,8 @@ def training_curves(
         runs: Folder of a run of `pretrain`, or several of them, or their names and folders. A `metrics.csv` of
             Lightning's `CSVLogger` serves, too.
         measures: Names of the measures, in order; those that no run has are left out. Names are those in `metrics.csv`,
-            such as "waiting"; "lr" is the learning rate, which a `LearningRateMonitor` among the callbacks logs.
+            such as "waiting"; "lr" is the learning rate of the first group of parameters, which a `LearningRateMonitor`
+            among the callbacks logs.
         least_spread: A smaller spread is a collapse, as in `lightly_aug.train.Collapse`.
         least_rank: A smaller effective rank is one, too.
         title: Title of the figure.
@@ -144,24 +145,26 @@ def _read(file: Path) -> _Run:
     text = file.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]  # without a line that is being written
     rows: list[tuple[int, dict[str, str]]] = []
-    before: list[dict[str, str]] = []  # rows of the untrained network, which have no epoch
     for row in csv.DictReader(whole.splitlines()):
-        if not row.get("epoch"):
-            before += [row] * (not rows)
-        elif row.get("step"):
+        if row.get("step"):
             step = int(float(row["step"]))
-            again = bool(rows) and step < rows[-1][0]
-            rows = [known for known in rows if known[0] < step] if again else rows
+            if rows and step < rows[-1][0]:
+                if not row.get("epoch"):
+                    continue  # an accuracy from before the resumed part, which Lightning notes at step 0
+                rows = [known for known in rows if known[0] < step]
             rows.append((step, row))
     found: dict[str, list[tuple[float, float]]] = {}
     ends = {0: 0.0}
-    for step, row in [*((-1, row) for row in before), *rows]:
-        done = step + 1  # rows have the number of the step, from 0
-        if row["epoch"]:
+    for step, row in rows:
+        done = step + 1 if row.get("epoch") else step  # without an epoch, it was measured before this step, from 0
+        if row.get("epoch"):
             ends[int(float(row["epoch"])) + 1] = done
-        for name, cell in row.items():
-            if name not in ("step", "epoch") and cell:
-                found.setdefault("lr" if name.startswith("lr-") else name, []).append((done, float(cell)))
+        measured = {name: float(cell) for name, cell in row.items() if name not in ("step", "epoch") and cell}
+        rates = [name for name in measured if name.startswith("lr-")]  # one for each group of parameters
+        if rates:
+            measured["lr"] = measured[rates[0]]
+        for name, value in measured.items():
+            found.setdefault(name, []).append((done, value))
     points = {name: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for name, pairs in found.items()}
     return _Run(points, (np.array([*ends.values()]), np.array([*ends], dtype=np.float64)))
 
@@ -189,7 +192,7 @@ def _draw_run(
     marked = [int(bad[0])] if len(bad) else []
     if not finite.all() and finite[: int(np.argmin(finite))].any():
         marked.append(int(np.argmin(finite)) - 1)
-    axes.plot(places[marked], values[marked], "x", color=_ALARM, markersize=8, markeredgewidth=2, zorder=4)
+    axes.plot(places[marked], values[marked], "x", color="black", markersize=8, markeredgewidth=2, zorder=4)
 
 
 def _draw_untrained(axes: Axes, logs: Mapping[str, _Run], measure: str) -> None:
