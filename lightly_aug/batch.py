@@ -41,6 +41,7 @@ class Views:
         engine: The engine to render with, one of `lightly_aug.engines.ENGINES`.
         rendered: The rendered views, if they are rendered already.
         sources: For each view the number, from 0, of the image of the sample that it shows; by default 0 for all.
+        left_out: What was wrong with the samples that were left out of the batch, or replaced, see `on_error`.
         lowered: What the engine "gpu" renders the views from, if it is made already; else it is made from the draws.
         like: An empty tensor. If its dtype is not float32, it is the dtype that views are rendered in by default.
     """
@@ -55,6 +56,7 @@ class Views:
     engine: str = field(init=False)
     rendered: list[Tensor] | None = field(init=False)
     sources: tuple[int, ...] = field(init=False)
+    left_out: tuple[str, ...] = field(init=False)
     lowered: Lowered | None = field(init=False)
     like: Tensor
 
@@ -68,6 +70,7 @@ class Views:
         engine: str = "auto",
         rendered: list[Tensor] | None = None,
         sources: tuple[int, ...] | None = None,
+        left_out: tuple[str, ...] = (),
         lowered: Lowered | None = None,
         like: Tensor | None = None,
     ) -> None:
@@ -78,6 +81,7 @@ class Views:
         self.engine = engine
         self.rendered = rendered
         self.sources = (0,) * len(views) if sources is None else sources
+        self.left_out = left_out
         self.lowered = lowered
         self.like = torch.empty(0, dtype=torch.float32) if like is None else like
 
@@ -347,6 +351,11 @@ class RenderedViews(list[Tensor]):
     def index(self) -> Tensor | None:  # type: ignore[override]
         """As `Views.index`: `(n,)` int64 on the CPU, None unless the dataset is `Indexed`."""
         return self._source.index
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """As `Views.left_out`."""
+        return self._source.left_out
 
     @property
     def draws(self) -> list[dict[str, Tensor]]:

@@ -18,7 +18,7 @@ from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixe
 from lightly_aug.operations import Floats
 from lightly_aug.options import Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
-from lightly_aug.samples import take_images
+from lightly_aug.samples import Taken, take_images
 from lightly_aug.view import View, describe_views
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class BaseCollateFunction:
             faster. Use at least the size of the largest view. None keeps sizes.
         background: The colour behind transparent pixels of PIL images and image files; None drops transparency. A
             dataset that converts images itself, as torchvision's `ImageFolder` does, has dropped it already.
+        on_error: For images that cannot be read: "raise" ends the epoch with an error; "skip" leaves them out, so the
+            batch is smaller; "replace" puts another sample of the batch in the place of each. `Views.left_out` names
+            them, and a warning names each of them once an epoch, or once if workers persist. A batch without any
+            image that can be read is an error. Images that the dataset itself reads fail there: let it return paths
+            or bytes.
 
     Raises:
         TypeError: An argument is of the wrong type, or is none of these.
@@ -81,6 +86,7 @@ class BaseCollateFunction:
         mode: str | None = "RGB",
         decode: int | None = None,
         background: Background = "white",
+        on_error: Literal["raise", "skip", "replace"] = "raise",
         **unknown: Never,
     ) -> None:
         check_options(self, unknown)
@@ -99,6 +105,7 @@ class BaseCollateFunction:
         check_choice(self, ("auto", "late", "worker"), render=render)
         check_choice(self, ENGINES, engine=engine)
         check_choice(self, (None, *MODES), mode=mode)
+        check_choice(self, ("raise", "skip", "replace"), on_error=on_error)
         if decode is not None:
             check_integer(self, least=1, decode=decode)
         if background is not None:
@@ -115,6 +122,7 @@ class BaseCollateFunction:
         self.mode = mode
         self.decode = decode
         self.background = background
+        self.on_error = on_error
         self._places = tuple(dict.fromkeys(places))
         self._sources = tuple(self._places.index(place) for place in places) or (0,) * len(views)
         self._lowers = render == "late" and may_use_gpu(engine)  # decided here, as workers ask no device
@@ -150,7 +158,7 @@ class BaseCollateFunction:
             ImageError: An image is damaged or does not suit the views; the message names the sample.
             ValueError: The samples cannot be made into one batch.
         """
-        taken = take_images(samples, *self._places)
+        taken, arrays, left_out = self._take(samples)
         epoch, batch = self._epochs.count_batch() if taken.epoch is None else (taken.epoch, 0)
         if taken.epoch is not None and self._epoch_was_set:
             warnings.warn(
@@ -158,18 +166,52 @@ class BaseCollateFunction:
                 "call sampler.set_epoch(epoch)",
                 stacklevel=2,
             )
-        arrays = [self._read(image, name) for image, name in zip(taken.images, taken.names, strict=True)]
         images = pack(arrays, taken.names)
         self._check_channels(images.channels, taken.names[0])
         if taken.index is None:
-            keys = place_keys(self._epochs.rank(), batch, len(samples))
+            keys = place_keys(self._epochs.rank(), batch, len(images) // (max(self._sources) + 1))
         else:
             keys = taken.index.numpy().astype(np.uint64)
         table = self._draw(epoch, keys, images, taken.names)
-        views = Views(images, table, self.views, index=taken.index, engine=self.engine, sources=self._sources)
+        views = Views(
+            images,
+            table,
+            self.views,
+            index=taken.index,
+            engine=self.engine,
+            sources=self._sources,
+            left_out=left_out,
+        )
         if self._lowers:
             views.lowered = lower(images, table, self.views, self._sources)
         return taken.rebuild(views.render() if self.render == "worker" else views)
+
+    def _take(self, samples: Sequence[Any]) -> tuple[Taken, list[Pixels], tuple[str, ...]]:
+        """Return the samples that are kept, their images, and what was wrong with the others."""
+        taken = take_images(samples, *self._places)
+        arrays, errors = list[Pixels | None](), dict[int, ImageError]()
+        for i, (image, name) in enumerate(zip(taken.images, taken.names, strict=True)):
+            try:
+                arrays.append(self._read(image, name))
+            except ImageError as error:
+                if self.on_error == "raise":
+                    raise
+                arrays.append(None)
+                errors.setdefault(i % len(samples), error)
+        if errors:
+            good = [i for i in range(len(samples)) if i not in errors]
+            if not good:
+                raise ImageError(f"no image of the batch can be read; {next(iter(errors.values()))}")
+            kept = good
+            if self.on_error == "replace":
+                kept = [i if i not in errors else good[i % len(good)] for i in range(len(samples))]
+            errors = dict(sorted(errors.items()))
+            for error in errors.values():
+                done = "leaves out" if self.on_error == "skip" else "replaces"
+                warnings.warn(f"{type(self).__name__} {done} {error}", stacklevel=3)
+            arrays = [arrays[start + i] for start in range(0, len(arrays), len(samples)) for i in kept]
+            taken = take_images([samples[i] for i in kept], *self._places)
+        return taken, [array for array in arrays if array is not None], tuple(map(str, errors.values()))
 
     def _read(self, image: Any, name: str) -> Pixels:
         try:
@@ -267,6 +309,7 @@ class BaseCollateFunction:
             mode=self.mode,
             decode=self.decode,
             background=self.background,
+            on_error=self.on_error,
         )
         samples = list(images)
         batches = [views_of(fresh(samples))._draw(len(samples)) for _ in range(draws)]
@@ -307,6 +350,8 @@ class BaseCollateFunction:
             options += f", decode={self.decode}"
         if self.background != "white":
             options += f", background={self.background!r}"
+        if self.on_error != "raise":
+            options += f", on_error={self.on_error!r}"
         if self.image is not None:
             options += f", image={self.image!r}"
         lines = [f"{type(self).__name__}({len(self.views)} views, {options})"]

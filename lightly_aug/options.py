@@ -30,6 +30,7 @@ class Options(TypedDict, total=False):
     mode: str | None
     decode: int | None
     background: str | tuple[int, int, int] | None
+    on_error: Literal["raise", "skip", "replace"]
 
 
 # Arguments of lightly and pl_bolts, and what to write here instead.

@@ -61,6 +61,13 @@ class PretrainOptions:
             "default twice the size of the views. 0 reads all pixels."
         },
     )
+    on_error: Literal["raise", "skip", "replace"] = field(
+        default="raise",
+        metadata={
+            "help": "For images that cannot be read: raise ends the run, skip leaves them out, replace takes another "
+            "image of the batch; skip and replace name and count them."
+        },
+    )
     workers: int | None = field(
         default=None, metadata={"help": "Processes that load images, for each device; by default one a core, up to 8."}
     )
@@ -108,6 +115,7 @@ class PretrainOptions:
     def __post_init__(self) -> None:
         check_choice("pretrain", list(METHODS), method=self.method)
         check_choice("pretrain", ("auto", "small", "paper"), recipe=self.recipe)
+        check_choice("pretrain", ("raise", "skip", "replace"), on_error=self.on_error)
         check_integer("pretrain", least=1, size=self.size, epochs=self.epochs, batch_size=self.batch_size)
         check_integer("pretrain", least=1, accumulate=self.accumulate, every=self.every, keep=self.keep)
         check_integer("pretrain", least=1, num_nodes=self.num_nodes)

@@ -50,7 +50,12 @@ def build_views(source: Source, options: PretrainOptions) -> BaseCollateFunction
     decode = 2 * options.size if options.decode is None else options.decode or None
     render = "late" if _uses_accelerator(options) else "worker"
     return METHODS[options.method].views(
-        options.size, seed=options.seed, render=render, decode=decode, image=options.image
+        options.size,
+        seed=options.seed,
+        render=render,
+        decode=decode,
+        image=options.image,
+        on_error=options.on_error,
     )
 
 

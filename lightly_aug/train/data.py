@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -238,13 +238,20 @@ class _Labelled(Dataset[tuple[Any, int]]):
 
 
 def evaluation_loaders(
-    source: Source, *, size: int, normalize: Normalize | None, decode: int | None, workers: int = 0, batch: int = 64
+    source: Source,
+    *,
+    size: int,
+    normalize: Normalize | None,
+    decode: int | None,
+    on_error: Literal["raise", "skip", "replace"] = "raise",
+    workers: int = 0,
+    batch: int = 64,
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Return loaders of labelled images, four fifths to learn from and a fifth to test with; at most 2,000 in all."""
     known = [i for i, label in enumerate(source.labels) if label >= 0]
     order = np.random.default_rng(0).permutation(known)[:_MOST_EVALUATED]
     cut = len(order) - max(1, len(order) // 5)
-    collate = MultiViewCollateFunction([still_view(size, normalize)], seed=0, decode=decode)
+    collate = MultiViewCollateFunction([still_view(size, normalize)], seed=0, decode=decode, on_error=on_error)
     train, test = (
         DataLoader(Subset(_Labelled(source), part.tolist()), batch, collate_fn=collate, num_workers=workers)
         for part in (order[:cut], order[cut:])
@@ -253,11 +260,17 @@ def evaluation_loaders(
 
 
 def pair_batches(
-    source: Source, *, size: int, normalize: Normalize | None, decode: int | None, count: int = 256
+    source: Source,
+    *,
+    size: int,
+    normalize: Normalize | None,
+    decode: int | None,
+    on_error: Literal["raise", "skip", "replace"] = "raise",
+    count: int = 256,
 ) -> list[Any]:
     """Return batches of two views of some images, of one set of draws for all methods; of a stream the first ones."""
     collate = ImageCollateFunction(
-        size, normalize=normalize, seed=0, decode=decode, render="worker", image=source.image
+        size, normalize=normalize, seed=0, decode=decode, render="worker", image=source.image, on_error=on_error
     )
     if isinstance(source.data, IterableDataset):
         return list(DataLoader(list(islice(source.data, count)), 64, collate_fn=collate))  # type: ignore[arg-type]

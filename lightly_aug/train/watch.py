@@ -59,7 +59,9 @@ def effective_rank(x: Tensor) -> float:
 
 
 class Throughput(Callback):
-    """Log images a second and the share of the time spent waiting for data, and warn once if the loader limits.
+    """Log images a second, the share of the time spent waiting for data, and the number of images left out.
+
+    It warns once if the loader limits.
 
     Waiting is the time from the end of a step until the next batch has come from the loader; the time to render views
     that come packed is not part of it. On an accelerator the times are the host's.
@@ -79,6 +81,7 @@ class Throughput(Callback):
         self._ended: float | None = None
         self._waited = 0.0
         self._images = 0
+        self._left_out = 0  # in this epoch
         self._batches = 0
         self._empty = 0
         self._told = False
@@ -86,7 +89,7 @@ class Throughput(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the count again: what happens between epochs, and starting the workers, is not part of it."""
         self._began = self._ended = None
-        self._batches = 0
+        self._batches = self._left_out = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Add the time since the last step."""
@@ -101,7 +104,9 @@ class Throughput(Callback):
     ) -> None:
         """Log, and warn."""
         self._ended = time.perf_counter()
-        self._images += len(views_of(batch)[0]) * trainer.world_size
+        views = views_of(batch)
+        self._images += len(views[0]) * trainer.world_size
+        self._left_out += len(getattr(views, "left_out", ()))
         self._batches += 1
         seconds = self._ended - (self._began or self._ended)
         if seconds <= 0:
@@ -119,6 +124,7 @@ class Throughput(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise if the loader gives nothing; a run that goes on may begin with an empty rest of an epoch."""
+        pl_module.log("left_out", float(self._left_out), reduce_fx="sum", sync_dist=True)
         self._empty = 0 if self._batches else self._empty + 1
         if self._empty == 2:
             raise ValueError("the loader gave two epochs without a batch: its images are fewer than a batch, or none")
