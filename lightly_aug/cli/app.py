@@ -8,6 +8,7 @@ from lightly_aug.cli.bench import bench
 from lightly_aug.cli.demo import demo
 from lightly_aug.cli.embed import embed
 from lightly_aug.cli.evaluate import evaluate
+from lightly_aug.cli.explore import explore
 from lightly_aug.cli.export import export
 from lightly_aug.cli.finetune import finetune
 from lightly_aug.cli.invariance import invariance
@@ -49,6 +50,7 @@ def _options(
 
 _COMMANDS: Final[dict[Callable[..., Any], str]] = {
     views: "lightly-aug views photos --method simclr --rows 4 --out views.png",
+    explore: "lightly-aug explore photos",
     train: "lightly-aug train photos --method byol --size 96 --epochs 100 --out runs/byol",
     embed: "lightly-aug embed runs/train photos --out features.csv",
     neighbours: "lightly-aug neighbours runs/train photos --out neighbours.png",

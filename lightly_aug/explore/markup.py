@@ -1,0 +1,164 @@
+"""Pictures as HTML: images with the outlines of their views, and the views with their captions."""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lightly_aug.explore.album import Damaged, Picture
+from lightly_aug.explore.rendering import Drawn
+
+__all__ = ["Side", "write_sheet"]
+
+_COLOURS: Final = ("#2f6fde", "#e07b12", "#1a9e6c", "#c2418f", "#7a5bd6", "#b59a0b", "#d1495b", "#2a9db0")
+_TILES: Final = (160, 100)
+"""Length of the longest side of the largest view, in pixels of the page, for one recipe and for two."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One recipe of a sheet.
+
+    Attributes:
+        title: Name of the recipe.
+        pictures: The readable images, as this recipe reads them.
+        views: For each readable image its views.
+        cosines: For each readable image the cosines of its views; empty without a backbone.
+    """
+
+    title: str
+    pictures: list[Picture]
+    views: list[list[Drawn]]
+    cosines: list[list[float]] = field(default_factory=list)
+
+
+def write_sheet(images: Sequence[Damaged | None], sides: Sequence[Side]) -> str:
+    """Write images and their views as HTML, one row for each image, with all pictures in it.
+
+    Args:
+        images: The images in order: None for a readable one, else why it cannot be read.
+        sides: The recipes, side by side.
+    """
+    heads = "".join(map(_write_head, sides, "AB" if len(sides) > 1 else [""]))
+    rows, readable = [], 0
+    for damaged in images:
+        if damaged is not None:
+            text = f"<b>{escape(damaged.name)}</b> {escape(damaged.reason)}"
+            rows.append(f'<section class="line damaged"><p>{text}</p></section>')
+        else:
+            cells = "".join(_write_cell(side, readable, _TILES[len(sides) - 1]) for side in sides)
+            rows.append(f'<section class="line">{cells}</section>')
+            readable += 1
+    widest = max(
+        (_measure_original(picture, _TILES[len(sides) - 1])[0] for side in sides for picture in side.pictures),
+        default=0,
+    )
+    style = f"--original:{widest:.0f}px"
+    lines = f'<header class="line">{heads}</header>{"".join(rows)}'
+    return f'<div class="sheet sides-{len(sides)}" style="{style}">{lines}</div>'
+
+
+def _write_head(side: Side, letter: str) -> str:
+    letter = f"<i>{letter}</i> " if letter else ""
+    mean = ""
+    if side.cosines:
+        value = np.mean(side.cosines)
+        mean = (
+            f' <span class="mean" title="mean cosine between the features of image and view">cosine {value:.2f}</span>'
+        )
+    return f'<div class="side"><h2>{letter}{escape(side.title)}</h2>{mean}</div>'
+
+
+def _write_cell(side: Side, number: int, tile: int) -> str:
+    views = side.views[number]
+    cosines = side.cosines[number] if side.cosines else [None] * len(views)
+    colours = _choose_colours(len(views))
+    runs = [list(run) for _, run in groupby(range(len(views)), key=lambda i: views[i].pixels.shape)]
+    largest = max(max(view.pixels.shape[:2]) for view in views)
+    scale = min([tile / largest, *(2 * tile / _measure_mosaic(views, run) for run in runs if _is_mosaic(run))])
+    shown = []
+    for run in runs:
+        small = _is_mosaic(run)
+        figures = [_write_view(views[i], colours[i], cosines[i], scale, small=small) for i in run]
+        if small:
+            columns = _count_columns(len(run))
+            shown.append(f'<div class="mosaic" style="--columns:{columns}">{"".join(figures)}</div>')
+        else:
+            shown += figures
+    original = _write_original(side.pictures[number], views, colours, tile)
+    return f'<div class="side">{original}<div class="views">{"".join(shown)}</div></div>'
+
+
+def _is_mosaic(run: Sequence[int]) -> bool:
+    return len(run) > 4
+
+
+def _count_columns(count: int) -> int:
+    return math.ceil(math.sqrt(count))
+
+
+def _measure_mosaic(views: Sequence[Drawn], run: Sequence[int]) -> int:
+    """Return the width of a run of small views, in pixels of the views."""
+    width: int = views[run[0]].pixels.shape[1]
+    return _count_columns(len(run)) * width
+
+
+def _measure_original(picture: Picture, tile: int) -> tuple[float, float]:
+    """Return the width and height of an original, in pixels of the page."""
+    height, width = picture.pixels.shape[:2]
+    scale = min(tile / height, 1.5 * tile / width)
+    return width * scale, height * scale
+
+
+def _write_original(picture: Picture, views: Sequence[Drawn], colours: Sequence[str], tile: int) -> str:
+    height, width = picture.pixels.shape[:2]
+    outlines = []
+    for view, colour in zip(views, colours, strict=True):
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in view.region)
+        outlines.append(f'<polygon class="halo" points="{points}"/><polygon points="{points}" stroke="{colour}"/>')
+    size = "width:{:.0f}px;height:{:.0f}px".format(*_measure_original(picture, tile))
+    thumbnail = _write_uri("jpeg", picture.thumbnail)
+    name = escape(picture.name)
+    frame = "frame many" if len(views) > 6 else "frame"
+    return (
+        f'<figure class="original"><div class="{frame}"><img alt="{name}" style="{size}" src="{thumbnail}">'
+        f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">{"".join(outlines)}</svg></div>'
+        f'<figcaption title="{name}">{escape(picture.name.rpartition("/")[2])}</figcaption></figure>'
+    )
+
+
+def _write_view(view: Drawn, colour: str, cosine: float | None, scale: float, *, small: bool) -> str:
+    height, width = view.pixels.shape[:2]
+    similar = "" if cosine is None else f'<b title="cosine between the features of image and view">{cosine:.2f}</b> '
+    size = f"width:{width * scale:.0f}px;height:{height * scale:.0f}px"
+    caption = escape(view.caption.replace(" -", " −"))
+    return (
+        f'<figure class="view" style="--colour:{colour};--width:{max(72, width * scale):.0f}px" title="{caption}">'
+        f'<img alt="view" style="{size}" src="{_write_uri("webp", _encode(view.pixels))}">'
+        f"<figcaption>{similar}{'' if small else caption}</figcaption></figure>"
+    )
+
+
+def _choose_colours(count: int) -> list[str]:
+    others = (f"hsl({137.5 * i % 360:.0f} 60% 50%)" for i in range(count))  # the golden angle keeps neighbours distinct
+    return [*_COLOURS, *others][:count]
+
+
+def _encode(pixels: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(
+        buffer, "WEBP", lossless=True, quality=0, method=0
+    )  # fastest, and half as large as PNG
+    return buffer.getvalue()
+
+
+def _write_uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
