@@ -37,7 +37,7 @@ docs-serve: .venv/ready  ## serve the documentation, and build it again when a p
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 notebooks: .venv/ready  ## run the tutorials, and store their outputs in them
-	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 methods: .venv/ready  ## train every method on one budget: half an hour on two cores
 	$(BIN)/python -m benchmarks.methods

@@ -206,9 +206,9 @@ class BaseCollateFunction:
             if self.on_error == "replace":
                 kept = [i if i not in errors else good[i % len(good)] for i in range(len(samples))]
             errors = dict(sorted(errors.items()))
-            for error in errors.values():
+            for text in map(str, errors.values()):
                 done = "leaves out" if self.on_error == "skip" else "replaces"
-                warnings.warn(f"{type(self).__name__} {done} {error}", stacklevel=3)
+                warnings.warn(f"{type(self).__name__} {done} {text}", stacklevel=3)
             arrays = [arrays[start + i] for start in range(0, len(arrays), len(samples)) for i in kept]
             taken = take_images([samples[i] for i in kept], *self._places)
         return taken, [array for array in arrays if array is not None], tuple(map(str, errors.values()))

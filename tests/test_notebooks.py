@@ -206,7 +206,7 @@ def change_output(notebook: Notebook, name: str, old: str, new: str) -> None:
     (cell,) = (cell for cell in notebook["cells"] if cell["id"] == name)
     text = json.dumps(cell["outputs"])
     assert text.count(old) >= 1, f"{name} does not output {old}"
-    cell["outputs"] = json.loads(text.replace(old, new, 1))
+    cell["outputs"] = json.loads(text.replace(old, new))
 
 
 @pytest.mark.usefixtures("apart")

@@ -88,7 +88,7 @@ def test_by_default_and_without_any_good_image_it_is_an_error() -> None:
         SimCLRCollateFunction(16, seed=0)(make({2}, indexed=False))
     for on_error in ("skip", "replace"):
         with pytest.raises(ImageError, match="no image of the batch can be read; sample 0: "):
-            SimCLRCollateFunction(16, seed=0, on_error=on_error)([DAMAGED, DAMAGED])  # type: ignore[arg-type]
+            SimCLRCollateFunction(16, seed=0, on_error=on_error)([DAMAGED, DAMAGED])
     with pytest.raises(ValueError, match="on_error must be one of 'raise', 'skip', 'replace', got 'ignore'"):
         SimCLRCollateFunction(16, on_error="ignore")  # type: ignore[arg-type]
 
@@ -117,11 +117,9 @@ def test_a_sample_is_left_out_if_one_of_its_images_is_damaged() -> None:
 def test_an_epoch_goes_on(tmp_path: Path, workers: int) -> None:
     for i, image in enumerate(GOOD):
         (tmp_path / f"{i}.png").write_bytes(image if i != 3 else image[:200])
-    dataset = [str(tmp_path / f"{i}.png") for i in range(6)]
-    loader = DataLoader(
-        dataset, 2, num_workers=workers, collate_fn=SimCLRCollateFunction(16, seed=0, on_error="replace")
-    )  # type: ignore[arg-type]
-    batches: list[Views] = list(loader)
+    dataset: Any = [str(tmp_path / f"{i}.png") for i in range(6)]
+    collate = SimCLRCollateFunction(16, seed=0, on_error="replace")
+    batches: list[Views] = list(DataLoader(dataset, 2, num_workers=workers, collate_fn=collate))
     assert [batch.batch_size for batch in batches] == [2, 2, 2]
     assert [len(batch.left_out) for batch in batches] == [0, 1, 0]
     assert "3.png: " in batches[1].left_out[0]
@@ -136,8 +134,8 @@ def test_a_training_goes_on_and_counts_them(tmp_path: Path, on_error: Any) -> No
     write_photos(tmp_path / "photos", classes=2, count=6)
     damaged = sorted((tmp_path / "photos").rglob("*.jpg"))[4]
     damaged.write_bytes(damaged.read_bytes()[:300])
-    options = {"method": "simclr", "backbone": "resnet10", "size": 32, "batch_size": 6, "workers": 0, "epochs": 2}
-    pretrain(tmp_path / "photos", **options, out=tmp_path / "run", on_error=on_error)
+    small: dict[str, Any] = {"backbone": "resnet10", "size": 32, "batch_size": 6, "workers": 0, "epochs": 2}
+    pretrain(tmp_path / "photos", method="simclr", **small, out=tmp_path / "run", on_error=on_error)
     with (tmp_path / "run/logs/metrics.csv").open() as file:
         counted = [float(row["left_out"]) for row in csv.DictReader(file) if row.get("left_out")]
     assert counted == [1.0, 1.0]

@@ -401,6 +401,14 @@ def test_an_embedding_has_a_colour_and_a_name_for_each_label() -> None:
     assert not groups
 
 
+def test_images_without_a_label_are_gray_points() -> None:
+    labels = torch.tensor([-1, 0, 1, -1, 0, -1])
+    (axes,) = embedding(torch.randn(6, 4), labels, ["a", "b"]).axes
+    drawn = {to_hex(points.get_facecolor()[0]): len(points.get_offsets()) for points in axes.collections}
+    assert sorted(drawn.values()) == [1, 2, 3]
+    assert drawn["#bbbbbb"] == 3
+
+
 def test_an_embedding_names_many_classes_in_a_legend() -> None:
     names = [f"class {i}" for i in range(20)]
     figure = embedding(
@@ -570,8 +578,8 @@ def test_an_embedding_of_a_collapsed_network_is_one_point() -> None:
     ("options", "message"),
     [
         ({"labels": torch.zeros(3).long(), "values": torch.zeros(3), "classes": ["a"]}, "give one of them"),
-        ({"labels": torch.tensor([0, 1, 2]), "classes": ["a", "b"]}, "labels must be from 0 to 1.* got 0 to 2"),
-        ({"labels": torch.tensor([0, -1, 1]), "classes": ["a", "b"]}, "labels must be from 0 to 1.* got -1 to 1"),
+        ({"labels": torch.tensor([0, 1, 2]), "classes": ["a", "b"]}, "labels must be from -1 .* to 1.* got 0 to 2"),
+        ({"labels": torch.tensor([0, -2, 1]), "classes": ["a", "b"]}, "labels must be from -1 .* to 1.* got -2 to 1"),
         ({"labels": torch.zeros(2).long(), "classes": ["a"]}, r"labels must be one for each of 3 images, got \(2,\)"),
         ({"classes": ["a"]}, "classes are names of labels, got 1 and no labels"),
         ({"values": torch.zeros(3, 1)}, r"values must be one for each of 3 images, got \(3, 1\)"),

@@ -78,7 +78,7 @@ def watch(
 ) -> list[dict[str, float]]:
     """Take the hooks in Lightning's order, with a loader and a step that take so many seconds; return the logs."""
     logs: list[dict[str, float]] = []
-    module: Any = SimpleNamespace(log_dict=logs.append, fetched=0.0)
+    module: Any = SimpleNamespace(log_dict=logs.append, log=lambda *_, **__: None, fetched=0.0)
     trainer: Any = SimpleNamespace(world_size=1, num_training_batches=batches)
     batch = [torch.zeros(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)]
     for _ in range(epochs):
@@ -120,7 +120,7 @@ def test_a_slow_loader_is_told_of_once_and_a_fast_one_never(clock: Clock) -> Non
 
 
 def test_two_epochs_without_a_batch_end_the_run() -> None:
-    throughput, nothing = Throughput(), SimpleNamespace()
+    throughput, nothing = Throughput(), SimpleNamespace(log=lambda *_, **__: None)
     trainer: Any = nothing
     throughput.on_train_epoch_start(trainer, trainer)
     throughput.on_train_epoch_end(trainer, trainer)

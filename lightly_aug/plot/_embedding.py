@@ -39,7 +39,8 @@ def embedding(
 
     Args:
         features: Features `(n, d)`; or several of them, of the same images, to draw side by side.
-        labels: Integers `(n,)` from 0 to len(classes) - 1; None for images without labels.
+        labels: Integers `(n,)` from 0 to len(classes) - 1, and -1 for single images without a label, which are gray;
+            None for images without labels.
         classes: Names of the labels.
         values: Numbers `(n,)`, such as a brightness or a loss, to colour images without labels by.
         value_name: Text at the bar of colours.
@@ -80,7 +81,7 @@ def embedding(
         places = _reduce(panel)
         if labels is not None:
             _scatter(axes, places, labels.cpu().numpy(), classes, write_names=not in_legend)
-            frames = [choose_colours(len(classes))[label] for label in labels.tolist()]
+            frames = [HAIRLINE if y < 0 else choose_colours(len(classes))[y] for y in labels.tolist()]
         else:
             frames = _scatter_values(axes, places, values)
         if images is not None:
@@ -115,9 +116,9 @@ def _check(
     for name, numbers in (("labels", labels), ("values", values)):
         if numbers is not None and numbers.shape != (n,):
             raise ValueError(f"embedding: {name} must be one for each of {n} images, got {tuple(numbers.shape)}")
-    if labels is not None and n and not (labels.min() >= 0 and labels.max() < len(classes)):
+    if labels is not None and n and not (labels.min() >= -1 and labels.max() < len(classes)):
         raise ValueError(
-            f"embedding: labels must be from 0 to {len(classes) - 1}, the last of the classes, got "
+            f"embedding: labels must be from -1 (no label) to {len(classes) - 1}, the last of the classes, got "
             f"{int(labels.min())} to {int(labels.max())}"
         )
     if values is not None and not values.isfinite().all():
@@ -142,6 +143,9 @@ def _scatter(axes: Axes, places: Floats, labels: NDArray[Any], classes: Sequence
     from matplotlib.patheffects import withStroke
 
     casing = [withStroke(linewidth=3, foreground="white")]
+    unknown = places[labels < 0]
+    if len(unknown):
+        axes.scatter(unknown[:, 0], unknown[:, 1], s=26, color=HAIRLINE, edgecolors="white", linewidths=0.4)
     for label, (name, colour) in enumerate(zip(classes, choose_colours(len(classes)), strict=True)):
         here = places[labels == label]
         axes.scatter(here[:, 0], here[:, 1], s=26, color=colour, edgecolors="white", linewidths=0.4, label=name)

@@ -118,7 +118,9 @@ class PretrainModule(LightningModule):
             loss = self.model(views, targets=labels, index=index)
         step, every = self.trainer.global_step + 1, getattr(self.trainer, "log_every_n_steps", 1)
         if step % every == 0 or step == self.total_steps or batch_idx + 1 == self.trainer.num_training_batches:
-            self.log("loss", loss.detach(), prog_bar=True, batch_size=len(views[0]))  # not each, as it takes its time
+            # not each, as it takes its time
+            self.log("loss", loss.detach(), prog_bar=True, batch_size=len(views[0]))
+            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(views[0]))
         return loss  # type: ignore[no-any-return]
 
     def _seed_step(self, batch_idx: int) -> None:

@@ -18,6 +18,7 @@ from lightly_aug.methods import METHODS
 from lightly_aug.models.base import SSLModel
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
+from lightly_aug.plot import training_curves
 from lightly_aug.pretrain_options import PretrainOptions
 from lightly_aug.train.build import (
     build_model,
@@ -170,6 +171,8 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         say(f"going on from {checkpoint}" if checkpoint else "no checkpoint to go on from: starting at the beginning")
     fit(trainer, module, loader, checkpoint, how="with --resume or resume=True")
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if trainer.is_global_zero and (folder / "pictures").is_dir():
+        training_curves(folder).savefig(folder / "pictures/curves.png", dpi=110)
     return Pretrained(model, read_metrics(folder) | metrics, folder)
 
 
