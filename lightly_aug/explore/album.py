@@ -68,7 +68,7 @@ def read_pictures(folder: Path, files: Sequence[Path], decode: int) -> list[Pict
     return read
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)  # two recipes with the most images that the page shows
 def _read(file: Path, name: str, decode: int, changed: int, size: int) -> Picture:
     pixels = to_array(file, "RGB", decode).astype(np.uint8, copy=False)  # as files in this mode are
     small = Image.fromarray(pixels)

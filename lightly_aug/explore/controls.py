@@ -85,7 +85,8 @@ def set_field(item: Item, name: str, value: Value) -> Item:
     Args:
         item: The item.
         name: Name of the field.
-        value: The value; numbers are rounded to four decimals, as sliders add up their steps in binary.
+        value: The value; numbers are rounded to four decimals, as sliders add up their steps in binary, except for an
+            end of a range that stays as it is.
 
     Example:
         >>> from lightly_aug import Texture
@@ -94,7 +95,10 @@ def set_field(item: Item, name: str, value: Value) -> Item:
     """
     made: Any = value
     if isinstance(value, tuple):
-        made = tuple(round(float(number), 4) for number in value)
+        before = getattr(item, name)
+        made = tuple(
+            old if abs(new - old) < 1e-9 else round(float(new), 4) for old, new in zip(before, value, strict=True)
+        )
     elif not isinstance(value, str | bool):
         made = int(value) if name == "size" else round(float(value), 4)
     changed: Item = replace(item, **{name: made})  # type: ignore[type-var]  # as above

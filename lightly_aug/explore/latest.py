@@ -1,4 +1,4 @@
-"""Work that is asked for more often than it can be done."""
+"""A runner that skips outdated requests."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,10 +6,10 @@ __all__ = ["Latest"]
 
 
 class Latest:
-    """Do work one at a time; of all requests that come meanwhile, only the last is done.
+    """Run work once at a time; of the requests that arrive during a run, only the last one is run.
 
     Args:
-        work: The work. It reads what to do when it begins.
+        work: The work. It reads its input when it begins, and must not raise.
     """
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -20,11 +20,11 @@ class Latest:
 
     @property
     def outdated(self) -> bool:
-        """Whether there was a request since the last work began."""
+        """Whether a request arrived after the last run began."""
         return self._begun != self._asked
 
     async def ask(self) -> None:
-        """Request the work, and do it unless it is being done, which then does it again."""
+        """Run the work; if it is running, it runs once more afterwards."""
         self._asked += 1
         if self._busy:
             return

@@ -16,7 +16,7 @@ from PIL import Image
 from lightly_aug.explore.album import Damaged, Picture
 from lightly_aug.explore.rendering import Drawn
 
-__all__ = ["Side", "write_sheet"]
+__all__ = ["Side", "write_failure", "write_sheet"]
 
 _COLOURS: Final = ("#2f6fde", "#e07b12", "#1a9e6c", "#c2418f", "#7a5bd6", "#b59a0b", "#d1495b", "#2a9db0")
 _TILES: Final = (160, 100)
@@ -51,8 +51,7 @@ def write_sheet(images: Sequence[Damaged | None], sides: Sequence[Side]) -> str:
     rows, readable = [], 0
     for damaged in images:
         if damaged is not None:
-            text = f"<b>{escape(damaged.name)}</b> {escape(damaged.reason)}"
-            rows.append(f'<section class="line damaged"><p>{text}</p></section>')
+            rows.append(_write_line(damaged.name, damaged.reason))
         else:
             cells = "".join(_write_cell(side, readable, _TILES[len(sides) - 1]) for side in sides)
             rows.append(f'<section class="line">{cells}</section>')
@@ -64,6 +63,15 @@ def write_sheet(images: Sequence[Damaged | None], sides: Sequence[Side]) -> str:
     style = f"--original:{widest:.0f}px"
     lines = f'<header class="line">{heads}</header>{"".join(rows)}'
     return f'<div class="sheet sides-{len(sides)}" style="{style}">{lines}</div>'
+
+
+def write_failure(error: Exception) -> str:
+    """Write an error as HTML, to show in place of a sheet that cannot be drawn."""
+    return f'<div class="sheet">{_write_line("These views cannot be drawn.", f"{type(error).__name__}: {error}")}</div>'
+
+
+def _write_line(head: str, text: str) -> str:
+    return f'<section class="line damaged"><p><b>{escape(head)}</b> {escape(text)}</p></section>'
 
 
 def _write_head(side: Side, letter: str) -> str:
@@ -115,7 +123,7 @@ def _measure_original(picture: Picture, tile: int) -> tuple[float, float]:
     """Return the width and height of an original, in pixels of the page."""
     height, width = picture.pixels.shape[:2]
     scale = min(tile / height, 1.5 * tile / width)
-    return width * scale, height * scale
+    return max(1, width * scale), max(1, height * scale)
 
 
 def _write_original(picture: Picture, views: Sequence[Drawn], colours: Sequence[str], tile: int) -> str:
@@ -154,9 +162,8 @@ def _choose_colours(count: int) -> list[str]:
 
 def _encode(pixels: npt.NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(
-        buffer, "WEBP", lossless=True, quality=0, method=0
-    )  # fastest, and half as large as PNG
+    # the fastest lossless format of browsers, and half as large as PNG
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=0, method=0)
     return buffer.getvalue()
 
 

@@ -1,13 +1,14 @@
 """The page: its bar, its sheet of pictures and its code; one state for each tab of the browser."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from lightly_aug.explore.latest import Latest
-from lightly_aug.explore.markup import write_sheet
+from lightly_aug.explore.markup import write_failure, write_sheet
 from lightly_aug.explore.panel import Panel
 from lightly_aug.explore.recipe import Recipe
 from lightly_aug.explore.source import write_code
@@ -90,7 +91,7 @@ class Tab:
 
     def _set_seed(self, event: Any) -> None:
         if event.value is not None:  # while the field is empty
-            self._set(replace(self.state, seed=int(event.value) % _SEEDS))
+            self._set(replace(self.state, seed=min(max(int(event.value), 0), _SEEDS - 1)))
             self._show_codes()
 
     def _set_recipe(self, side: int, recipe: Recipe) -> None:
@@ -126,7 +127,14 @@ class Tab:
         background_tasks.create(self._latest.ask(), name="draw")
 
     async def _draw(self) -> None:
-        """Draw the state in a thread, so that the page answers meanwhile."""
+        """Draw the state, or why it cannot be drawn, in a thread, so that the page answers meanwhile."""
+        try:
+            await self._draw_views()
+        except Exception as error:  # views of an earlier state beside the code of this one would be wrong
+            logging.getLogger(__name__).exception("lightly-aug explore: cannot draw %s", self.state.recipes)
+            self._sheet.content = write_failure(error)
+
+    async def _draw_views(self) -> None:
         damaged, sides = await asyncio.to_thread(draw_sides, self.folder, self.state)
         self._sheet.content = await asyncio.to_thread(write_sheet, damaged, sides)
         if self.backbone is not None and not self._latest.outdated:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from lightly_aug.explore.controls import Control, list_controls, set_field
-from lightly_aug.explore.recipe import PRESETS, Kind, Recipe, choose, happens
+from lightly_aug.explore.recipe import PRESETS, Kind, Recipe, choose, is_active
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
 
@@ -16,18 +16,6 @@ __all__ = ["Panel"]
 
 _MOST_VIEWS: Final = 12
 _THIN: Final = "thumb-size=14px track-size=3px"
-
-
-class _Slider(ui.slider):
-    """A slider that moves in the browser at once, rather than when the server has answered."""
-
-    LOOPBACK = False
-
-
-class _Range(ui.range):
-    """A slider with two thumbs, of the same kind."""
-
-    LOOPBACK = False
 
 
 class Panel:
@@ -105,12 +93,15 @@ class Panel:
 
     def _build_kind(self) -> None:
         recipe, number = self._recipe, self._kind
+        kinds = None
         if len(recipe.kinds) > 1:
-            _toggle(_name_kinds(recipe.kinds), number, self._turn_kind).classes("kinds")
+            kinds = _toggle(_name_kinds(recipe.kinds), number, self._turn_kind).classes("kinds")
 
         def recount(value: float) -> None:
             kind = self._recipe.kinds[number]
             self._set(self._recipe.set_kind(number, replace(kind, count=int(value))))
+            if kinds is not None:
+                kinds.set_options(_name_kinds(self._recipe.kinds))
 
         count = Control("views", "Number of such views.", recipe.kinds[number].count, 1, _MOST_VIEWS, 1, ())
         self._draw_control(count, "views", recount)
@@ -124,7 +115,7 @@ class Panel:
             ui.html(f"<h3>{kind}</h3>", sanitize=False)
 
             def dim() -> None:
-                on = happens(self._recipe.kinds[number].items[place])
+                on = is_active(self._recipe.kinds[number].items[place])
                 card.classes(remove="off") if on else card.classes(add="off")
 
             def setter(name: str) -> Callable[[Any], None]:
@@ -140,7 +131,7 @@ class Panel:
             dim()
 
     def _draw_control(self, control: Control, key: str, change: Callable[[Any], None]) -> None:
-        """Draw one control, marked by `data-field` for tests and style sheets of users."""
+        """Draw one control, which tests and style sheets find by its `data-field`."""
         with ui.row().classes("control").props(f"data-field={key}"):
             ui.label(control.name).classes("label").tooltip(control.help)
             if control.choices:
@@ -156,11 +147,14 @@ class Panel:
                 change(value)
 
             limits: dict[str, Any] = {"min": control.low, "max": control.high, "step": control.step}
+            slider: ui.range | ui.slider
             if isinstance(control.value, tuple):
                 low, high = control.value
-                _Range(**limits, value={"min": low, "max": high}, on_change=moved).props(_THIN)
+                slider = ui.range(**limits, value={"min": low, "max": high}, on_change=moved)
             else:
-                _Slider(**limits, value=control.value, on_change=moved).props(f'{_THIN} aria-label="{key}"')  # type: ignore[arg-type]
+                slider = ui.slider(**limits, value=control.value, on_change=moved)  # type: ignore[arg-type]
+            slider.LOOPBACK = None  # no answer of the server moves a thumb back that has been moved on
+            slider.props(f'{_THIN} aria-label="{key}"')
             shown = ui.label(control.text).classes("value")
 
     def _turn_side(self, event: Any) -> None:

@@ -35,7 +35,7 @@ from lightly_aug.recipes import (
 )
 from lightly_aug.view import Shared, View
 
-__all__ = ["PRESETS", "Item", "Kind", "Preset", "Recipe", "choose", "happens"]
+__all__ = ["PRESETS", "Item", "Kind", "Preset", "Recipe", "choose", "is_active"]
 
 Item = Shape | Texture | Color | Operation
 
@@ -99,12 +99,17 @@ class Recipe:
         """The views before the normalisation, as the page shows them."""
         if not self.kinds:
             return [View(*_unnormalized(view)) for view in _build(self.preset, self.size)]
-        return [view for kind in self.kinds for view in [View(*filter(happens, kind.items))] * kind.count]
+        return [view for kind in self.kinds for view in [View(*filter(is_active, kind.items))] * kind.count]
 
     @property
     def changed(self) -> bool:
         """Whether it differs from its preset at this size."""
         return self != choose(self.preset, self.size)
+
+    @property
+    def title(self) -> str:
+        """The title of its preset, and whether it was changed."""
+        return f"{PRESETS[self.preset].title}{', changed' if self.changed else ''}"
 
     def set_item(self, kind: int, place: int, item: Item) -> "Recipe":
         """Return the recipe with another item.
@@ -148,8 +153,8 @@ def choose(preset: str, size: int) -> Recipe:
     return Recipe(preset, size, tuple(kinds), normalize)
 
 
-def happens(item: Item) -> bool:
-    """Return whether an item can change an image; one with a probability of 0 cannot."""
+def is_active(item: Item) -> bool:
+    """Return whether an item can change an image; an item with a probability of 0 cannot."""
     if isinstance(item, Shape | Texture | Color):
         return bool(item.operations)
     return getattr(item, "p", 1) > 0

@@ -37,8 +37,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class LocalOnly:
     """Refuse requests that do not come from this page, and let the page load nothing from elsewhere.
 
-    A site of the internet can point its own name at this machine, or open a WebSocket to it, and the browser sends the
-    request. Its Host or Origin header then names that site.
+    A site of the internet can point its own name at this machine, open a WebSocket to it, or name it as the address of an
+    image, and the browser sends the request. Its Host, Origin or Sec-Fetch-Site header then shows where it comes from.
+    Links to the page may be on any site.
 
     Args:
         app: The application behind it.
@@ -55,14 +56,21 @@ class LocalOnly:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host", "")
         local = host.rpartition(":")[0] in _NAMES or host in _NAMES
-        if not local or headers.get("origin", f"http://{host}") != f"http://{host}":
+        foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        embedded = foreign and headers.get("sec-fetch-dest") != "document"
+        if not local or embedded or headers.get("origin", f"http://{host}") != f"http://{host}":
             await _refuse(scope, receive, send)
             return
         policy = (
-            "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
-            f"connect-src 'self' ws://{host}; frame-ancestors 'none'; form-action 'none'"
+            "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+            f"img-src 'self' data:; font-src 'self'; connect-src 'self' ws://{host}; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
-        added = [(b"content-security-policy", policy.encode()), (b"referrer-policy", b"no-referrer")]
+        added = [
+            (b"content-security-policy", policy.encode()),
+            (b"referrer-policy", b"no-referrer"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":

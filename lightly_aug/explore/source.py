@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any, Final
 
-from lightly_aug.explore.recipe import PRESETS, Item, Recipe, happens
+from lightly_aug.explore.recipe import PRESETS, Item, Recipe, is_active
 
 __all__ = ["find_decode", "write_code"]
 
@@ -31,7 +31,7 @@ def write_code(recipe: Recipe, seed: int) -> str:
         <BLANKLINE>
         collate = LooCCollateFunction(96, decode=192, seed=0)
     """
-    title = f"# {PRESETS[recipe.preset].title}{', changed' if recipe.changed else ''}"
+    title = f"# {recipe.title}"
     options = [f"decode={find_decode(recipe)}", f"seed={seed}"]
     if not recipe.kinds:
         return "\n".join([title, *_write_preset(recipe, options)])
@@ -39,7 +39,7 @@ def write_code(recipe: Recipe, seed: int) -> str:
     lines, names = [], []
     for number, kind in enumerate(recipe.kinds):
         name = f"view_{number}" if len(recipe.kinds) > 1 else "view"
-        items: list[Item] = [item for item in kind.items if happens(item)]
+        items: list[Item] = [item for item in kind.items if is_active(item)]
         items += [] if recipe.normalize is None else [recipe.normalize]
         imported |= {type(item).__name__ for item in items}
         lines += [f"{name} = View(", *(line for item in items for line in _write_item(item)), ")"]

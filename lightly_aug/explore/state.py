@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightly_aug.explore.album import Damaged, Picture, read_pictures
 from lightly_aug.explore.markup import Side
-from lightly_aug.explore.recipe import PRESETS, Recipe
+from lightly_aug.explore.recipe import Recipe
 from lightly_aug.explore.rendering import compare, render
 from lightly_aug.explore.source import find_decode
 from lightly_aug.weights import Backbone
@@ -72,7 +72,7 @@ def draw_sides(folder: Path, state: State) -> tuple[list[Damaged | None], list[S
         own = (row[number] for row, bad in zip(rows, damaged, strict=True) if bad is None)
         pictures = [picture for picture in own if isinstance(picture, Picture)]
         views = render(recipe, state.seed, [picture.pixels for picture in pictures])
-        sides.append(Side(_title(recipe), pictures, views))
+        sides.append(Side(recipe.title, pictures, views))
     return damaged, sides
 
 
@@ -80,7 +80,3 @@ def add_cosines(backbone: Backbone, sides: Sequence[Side]) -> list[Side]:
     """Return the sides with the cosines between the features of images and views."""
     images = [[picture.pixels for picture in side.pictures] for side in sides]
     return [replace(side, cosines=compare(backbone, own, side.views)) for side, own in zip(sides, images, strict=True)]
-
-
-def _title(recipe: Recipe) -> str:
-    return f"{PRESETS[recipe.preset].title}{', changed' if recipe.changed else ''}"
