@@ -1,6 +1,7 @@
 """Every engine renders what the reference renders, whatever the operations, the images and the batch."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -444,13 +445,17 @@ def test_triton_from_3_3_on_renders(monkeypatch: pytest.MonkeyPatch, name: str) 
     assert choose("auto", torch.device("cuda")) == "gpu"
 
 
-def test_compiling_the_cpu_engine_is_announced(tmp_path: Path) -> None:
-    """In a process of its own, with an empty cache: this compiles."""
+def test_compiling_the_cpu_engine_is_announced_and_needs_no_sound_cache(tmp_path: Path) -> None:
+    """In processes of their own, with an empty cache, and one that was cut off: both compile."""
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     words = [sys.executable, "-c", "import lightly_aug.engines.cpu"]
     ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert ran.stderr.startswith("compiling the CPU engine of lightly_aug: once on this machine")
     assert ran.stderr.count("\n") == 1
+    (index,) = tmp_path.rglob("*.nbi")
+    index.write_bytes(index.read_bytes()[:9])
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert re.search(r"UserWarning: the compiled CPU engine cannot be kept .*(EOFError|UnpicklingError)", ran.stderr)
 
 
 @pytest.mark.parametrize("engine", ["cpu", "reference"])

@@ -7,13 +7,15 @@ The kernels are compiled when this module is first imported, once on a machine (
 """
 
 import logging
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Timer
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 from lightly_aug.engines import cpu_kernels as kernels
@@ -47,17 +49,22 @@ def run(programs: list[Program]) -> list[Tensor]:
 def _run(program: Program) -> Tensor:
     n, channels, (height, width) = len(program.images), program.images.channels, program.move.size
     result = empty(n * channels * height * width, torch.float32)
-    views = kernels.Views(result.numpy(), channels, height, width)
-    numbers = _source(program), _moves(program), _steps(program), views
+    numbers = _numbers(program, result)
     threads = min(torch.get_num_threads(), n)
     if threads <= 1:
-        kernels.render(*numbers, 0, n)
+        _RENDER(*numbers, 0, n)
     else:
         cuts = np.linspace(0, n, 4 * threads + 1).astype(int).tolist()
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(partial(kernels.render, *numbers), cuts[:-1], cuts[1:]))
+            list(pool.map(partial(_RENDER, *numbers), cuts[:-1], cuts[1:]))
     output = program.output
     return result.view(n, channels, height, width).to(output.dtype, memory_format=output.memory_format)
+
+
+def _numbers(program: Program, result: Tensor) -> tuple[Any, ...]:
+    """Return the arguments of the kernel."""
+    views = kernels.Views(result.numpy(), program.images.channels, *program.move.size)
+    return _source(program), _moves(program), _steps(program), views
 
 
 def _source(program: Program) -> kernels.Source:
@@ -80,8 +87,8 @@ def _steps(program: Program) -> kernels.Steps:
     return kernels.Steps(codes, values, contrast, blur, sigma, np.full(channels, mean, dtype=np.float32), scale)
 
 
-def _compile() -> None:
-    """Compile the kernels, or load them from disk; from then on, arguments of other types are an error."""
+def _compile() -> Any:
+    """Compile the kernel, or load it from disk; from then on, arguments of other types are an error."""
     nothing = PackedImages(torch.empty(0, dtype=torch.uint8), torch.empty((0, 3), dtype=torch.int64), 3, raw=True)
     output = Output(torch.device("cpu"), torch.float32)
     program = Program(nothing, lower_move(nothing, []), lower_colours(nothing, []), output)
@@ -90,10 +97,24 @@ def _compile() -> None:
     notice.daemon = True
     notice.start()
     try:
-        _run(program)
+        return _try(program, keep=True)
+    except Exception as error:  # no folder for it can be written, the disk is full, or what is on it was cut off
+        compiled = _try(program, keep=False)
+        warnings.warn(
+            f"the compiled CPU engine cannot be kept on disk, or read from it ({type(error).__name__}: {error}): each "
+            "process compiles it again, in about 15 s. Set NUMBA_CACHE_DIR to a new folder that can be written",
+            stacklevel=2,
+        )
+        return compiled
     finally:
         notice.cancel()
-    kernels.render.disable_compile()
 
 
-_compile()
+def _try(program: Program, *, keep: bool) -> Any:
+    render = njit(**kernels.OPTIONS, cache=keep)(kernels.render)
+    render(*_numbers(program, torch.empty(0)), 0, 0)
+    render.disable_compile()
+    return render
+
+
+_RENDER: Final = _compile()

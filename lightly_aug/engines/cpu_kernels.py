@@ -38,7 +38,8 @@ _FIVE = np.float32(5)
 _SIX = np.float32(6)
 _RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)
 
-_inner = njit(nogil=True, fastmath=True, error_model="numpy")
+OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+_inner = njit(**OPTIONS)
 _u = np.uint64
 
 
@@ -540,9 +541,8 @@ def _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, sc
         _run_steps(out, row, size, codes, values, blur, codes.size, _ZERO, mean, scale)
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 def render(source, moves, steps, views, first, last):
-    """Render the images from `first` up to `last`."""
+    """Render the images from `first` up to `last`; the engine compiles it."""
     integers, floats, offsets, sizes = source  # once: an array that leaves a tuple is counted, which slows rows down
     kind, antialias, clamp, boxes, resized, maps = moves
     all_codes, all_values, contrast, blur, sigma, mean, scale = steps
