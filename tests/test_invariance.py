@@ -638,6 +638,14 @@ def test_comparisons_survive_json_and_are_tables() -> None:
     both = compare_invariance([one, two])
     assert InvarianceComparison.from_json(both.to_json()) == both
     assert json.loads(both.to_json())[0]["name"] == "one"
+    some = both.select("hue", "Gamma")
+    assert [[curve.name for curve in (*n.groups, *n.operations)] for n in some.networks] == [
+        ["Gamma"],
+        [curve.name for curve in two.operations if curve.name == "hue"],
+    ]
+    assert len(some.rows()) == 3
+    with pytest.raises(ValueError, match=r"select: names must be among .*blur.*, got \['blurr'\]"):
+        both.select("hue", "blurr")
     lines = both.table().splitlines()
     assert lines[0] == "| group | operation | one | two |"
     assert [line.split(" | ")[:2] for line in lines[2:]] == [

@@ -99,6 +99,34 @@ def test_neighbours_of_some_images_are_searched_among_all() -> None:
     assert [int(image[0, 0, 0]) for image in pixels(figure)] == [0, 1, 2, 3, 3, 2, 1, 0]
 
 
+@pytest.mark.parametrize("queries", [[2, 0], (2, 0), np.array([2, 0])])
+def test_neighbours_of_chosen_images(queries: Any) -> None:
+    images = [np.full((4, 4, 3), i, dtype=np.uint8) for i in range(4)]
+    figure = neighbours(images, at_angles(0, 10, 85, 103), queries=queries, count=2)
+    assert [int(image[0, 0, 0]) for image in pixels(figure)] == [2, 3, 1, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"queries": 0}, "neighbours: queries must be an integer >= 1, got 0"),
+        ({"queries": []}, r"neighbours: queries must be indices of 3 images, got \[\]"),
+        ({"queries": [0, 3]}, r"neighbours: queries must be indices of 3 images, got \[0, 3\]"),
+        ({"queries": [0, -1]}, r"neighbours: queries\[1\] must be an integer >= 0, got -1"),
+        ({"queries": [0.5]}, r"neighbours: queries\[0\] must be an integer >= 0, got 0.5"),
+        ({"count": 0}, "neighbours: count must be an integer >= 1, got 0"),
+        ({"names": ["a"]}, "neighbours: names must be one for each of 3 images, got 1"),
+        ({"features": torch.eye(4)}, "neighbours: features must be one for each of 3 images, got 4"),
+        ({"features": torch.full((3, 2), torch.nan)}, r"features must be finite and \(n, d\), got NaN or infinity"),
+        ({"features": torch.ones(3)}, r"features must be finite and \(n, d\), got \(3,\)"),
+    ],
+)
+def test_neighbours_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
+    images = [np.zeros((4, 4, 3), dtype=np.uint8)] * 3
+    with pytest.raises(ValueError, match=message):
+        neighbours(images, **({"features": torch.eye(3)} | options))
+
+
 def test_captions_are_what_was_drawn() -> None:
     view = View(
         RandomResizedCrop(8, scale=(1, 1), ratio=(1.5, 1.5)),
@@ -145,6 +173,9 @@ def test_captions_are_what_was_drawn() -> None:
             "hue -0.25, saturation 1.00, contrast 2.00, brightness 0.50",
         ),
         (ColorJitter(1, 1, 1, 0.5), [0, 1, 1, 1, 0, 23], ""),
+        (ColorJitter(0.4, (1, 1), 0, 0), [1, 0.7, 1, 1, 0, 0], "brightness 0.70"),  # other parts cannot change an image
+        (ColorJitter(0, (1.5, 1.5), 0, (0, 0.1)), [1, 1, 1.5, 1, 0, 0], "contrast 1.50, hue 0.00"),
+        (ColorJitter(), [1, 1, 1, 1, 0, 0], ""),
         (RandomGrayscale(), [1], "gray"),
         (RandomEqualize(), [1], "equalize"),
         (RandomEqualize(), [0], ""),
@@ -404,7 +435,9 @@ def test_an_embedding_has_a_colour_and_a_name_for_each_label() -> None:
 def test_images_without_a_label_are_gray_points() -> None:
     labels = torch.tensor([-1, 0, 1, -1, 0, -1])
     (axes,) = embedding(torch.randn(6, 4), labels, ["a", "b"]).axes
-    drawn = {to_hex(points.get_facecolor()[0]): len(points.get_offsets()) for points in axes.collections}
+    colours_of = [to_hex(np.asarray(points.get_facecolor())[0]) for points in axes.collections]
+    counts = [len(np.asarray(points.get_offsets())) for points in axes.collections]
+    drawn = dict(zip(colours_of, counts, strict=True))
     assert sorted(drawn.values()) == [1, 2, 3]
     assert drawn["#bbbbbb"] == 3
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from lightly_aug.evaluate._estimate import Estimate
@@ -26,6 +26,29 @@ class InvarianceComparison:
     """
 
     networks: tuple[Invariance, ...]
+
+    def select(self, *names: str) -> "InvarianceComparison":
+        """Return the scores of some groups and operations, for a smaller table or picture.
+
+        Args:
+            *names: Names of groups and operations.
+
+        Raises:
+            ValueError: A name is not among those that were measured.
+        """
+        known = {curve.name for n in self.networks for curve in (*n.groups, *n.operations)}
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"select: names must be among {', '.join(sorted(known))}, got {unknown}")
+        return InvarianceComparison(
+            tuple(
+                replace(
+                    n,
+                    groups=tuple(curve for curve in n.groups if curve.name in names),
+                    operations=tuple(curve for curve in n.operations if curve.name in names),
+                )
+                for n in self.networks
+            )
+        )
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the scores as a table of text: a head, then a row for each group, followed by its operations.

@@ -117,6 +117,7 @@ def invariance_curves(
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=9, ncols=len(labels))
+    figure.draw_without_rendering()  # the layout takes two passes to leave room for the legend
     return figure
 
 
