@@ -6,7 +6,7 @@ JOBS ?= auto
 PROFILE ?= $(or $(HYPOTHESIS_PROFILE),quick)
 
 # one thread for each process of JOBS, so that they do not wait for each other's cores
-PYTEST := OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=$(PROFILE) $(BIN)/pytest --numprocesses $(JOBS)
+PYTEST := OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=$(PROFILE) $(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup
 TESTS := --nbmake notebooks lightly_aug tests
 
 .DEFAULT_GOAL := help

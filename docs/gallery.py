@@ -5,6 +5,7 @@ import re
 import sys
 from collections import Counter
 from dataclasses import MISSING, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,8 +24,9 @@ import skimage
 from torchvision.transforms import v2
 
 from lightly_aug import (
-    Batched, CenterCrop, ColorJitter, Crop, MultiViewCollateFunction, Normalize, PerImage, RandomEqualize,
-    RandomJigsawPatch, RandomResizedCrop, RandomRotation, Resize, Shared, View,
+    Batched, CenterCrop, ColorJitter, Crop, MultiViewCollateFunction, Normalize, PerImage,
+    RandomEqualize, RandomJigsawPatch, RandomResizedCrop, RandomRotation, Resize, Shared,
+    View,
 )
 from lightly_aug.methods import METHODS
 from lightly_aug.plot import sweep
@@ -227,7 +229,7 @@ def _write_methods(folder: Path, names: dict[str, Any]) -> str:
         "The views that each method trains on, at 224 pixels, of two photographs of scikit-image. The [table of "
         "methods](../methods.md) links their papers. An outline on a photograph shows the region of the view whose "
         "frame has its colour. The pictures are drawn by the lines above them, after the imports of the [gallery of "
-        "operations](operations.md).",
+        "operations](operations.md). Arguments that have their defaults are left out.",
     ]
     for name, method in METHODS.items():
         collate = method.views(224, seed=1)
@@ -236,7 +238,8 @@ def _write_methods(folder: Path, names: dict[str, Any]) -> str:
             f"Astronaut and cat, and the views of {method.title}: {len(collate.views)} of each",
         )
         kinds = [
-            f"* {count} × `{' → '.join(map(repr, view.operations))}`" for view, count in Counter(collate.views).items()
+            f"* {count} × `{' → '.join(map(_write_call, view.operations))}`"
+            for view, count in Counter(collate.views).items()
         ]
         if len(kinds) > 5:  # patches, which differ in their place only
             kinds = [*kinds[:2], f"* and {len(kinds) - 2} more of this kind"]
@@ -290,9 +293,28 @@ def _write_arguments(operation: type[Operation]) -> str:
     rows = []
     for name, meaning in entries:
         default = defaults.get(name, MISSING)
-        shown = "" if default is MISSING else f"`{default!r}`"
+        shown = "" if default is MISSING else f"`{_write_value(default)}`"
         rows.append(f"| `{name}` | {shown} | {' '.join(meaning.split())} |")
     return "\n".join(["| argument | default | meaning |", "|---|---|---|", *rows]) if rows else ""
+
+
+def _write_call(operation: Operation) -> str:
+    """Return an operation as code, without the arguments that have their defaults."""
+    arguments = [
+        f"{field.name}={_write_value(getattr(operation, field.name))}"
+        for field in fields(operation)  # type: ignore[arg-type]
+        if field.init and getattr(operation, field.name) != field.default
+    ]
+    return f"{type(operation).__name__}({', '.join(arguments)})"
+
+
+def _write_value(value: object) -> str:
+    """Return a value as code, with fractions in place of endless decimals."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_write_value, value))})"
+    if isinstance(value, float) and len(repr(value)) > 8:
+        return str(Fraction(value).limit_denominator(100))
+    return repr(value)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from lightly_aug.explore import PRESETS, Recipe, choose, render, write_code
 from lightly_aug.explore.album import Damaged, Picture, read_pictures
 from lightly_aug.explore.controls import list_controls, set_field
 from lightly_aug.explore.latest import Latest
-from lightly_aug.explore.markup import Side, write_sheet
+from lightly_aug.explore.markup import Side, write_failure, write_sheet
 from lightly_aug.explore.rendering import compare
 from lightly_aug.explore.state import State, add_cosines, draw_sides
 from lightly_aug.models import resnet
@@ -233,6 +233,15 @@ def test_a_sheet_shows_two_recipes_and_escapes_names(folder: Path) -> None:
     assert write_sheet([None], [Side("one", pictures[:1], sides[0].views[:1], [[0.25, 0.5]])]).count("0.38</span>") == 1
 
 
+def test_a_very_narrow_image_is_seen_and_an_error_is_escaped() -> None:
+    recipe = choose("simclr", 48)
+    for shape in ((1, 1), (2, 3000), (3000, 2)):
+        pixels = np.zeros((*shape, 3), np.uint8)
+        side = Side("one", [Picture("a.png", pixels, b"")], render(recipe, 0, [pixels]))
+        assert "0px" not in re.findall(r"(?:width|height):(\d+px)", write_sheet([None], [side]))
+    assert "MemoryError: &lt;b&gt;" in write_failure(MemoryError("<b>"))
+
+
 def test_cosines_join_the_sides(folder: Path) -> None:
     metadata = {"backbone": None, "size": 32, "normalize": None, "mode": "RGB", "background": "white"}
     backbone = Backbone(resnet("resnet10", stem="cifar"), metadata, render="late").eval().freeze()
@@ -323,8 +332,36 @@ def test_only_this_machine_and_this_page_get_an_answer(kind: str, host: str, ori
         assert sent[0]["status"] == (200 if passes else 403)
     if passes and kind == "http":
         policy = dict(sent[0]["headers"])[b"content-security-policy"].decode()
-        assert "default-src 'self'" in policy
+        assert "default-src 'none'" in policy
         assert "http" not in policy
+
+
+@pytest.mark.parametrize(
+    ("site", "destination", "passes"),
+    [
+        ("none", "document", True),
+        ("same-origin", "script", True),
+        ("cross-site", "document", True),  # a link on another site
+        ("cross-site", "image", False),
+        ("cross-site", "iframe", False),
+        ("same-site", "script", False),  # another port of this machine
+    ],
+)
+def test_other_sites_cannot_embed_the_page(site: str, destination: str, passes: bool) -> None:
+    from lightly_aug.explore.server import LocalOnly
+
+    reached = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope)
+
+    async def send(message: Any) -> None:
+        pass
+
+    headers = {"host": "localhost:8080", "sec-fetch-site": site, "sec-fetch-dest": destination}
+    scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    asyncio.run(LocalOnly(app)(scope, send, send))
+    assert bool(reached) == passes
 
 
 def test_the_port_is_local_and_may_be_taken() -> None:
@@ -483,6 +520,23 @@ def move_sliders(page: Any, files: list[Path]) -> None:
     wait(page, lambda: shown_code(page) == code and equal(shown_views(page), before), "not reset")
 
 
+def drag_range(page: Any, files: list[Path]) -> None:
+    """A thumb that is dragged over the other one takes its place, and both reach their ends."""
+    code = shown_code(page)
+    box = page.locator('[data-field="Shape.scale"] .q-slider__track').bounding_box()
+    left, right, y = box["x"], box["x"] + box["width"], box["y"] + box["height"] / 2
+    for path in ([left + 8, right + 40], [right, left - 40]):
+        page.mouse.move(path[0], y)
+        page.mouse.down()
+        page.mouse.move(path[1], y, steps=8)
+        page.mouse.up()
+        page.wait_for_timeout(200)  # a double click is no drag
+    wait(page, lambda: "scale=(0.01, 1.0)" in shown_code(page), f"not dragged over each other: {shown_code(page)}")
+    wait(page, lambda: agree(page, files), "the code makes other views than those shown")
+    page.get_by_label("Reset").click()
+    wait(page, lambda: shown_code(page) == code, "not reset")
+
+
 def choose_images_and_draws(page: Any, files: list[Path]) -> None:
     page.locator(".images").click()
     page.get_by_role("option", name="6 images").click()
@@ -522,8 +576,12 @@ def test_the_page_in_a_browser(served: Served) -> None:
         assert agree(page, files[:3])
 
         move_sliders(page, files[:3])
+        drag_range(page, files[:3])
         choose_images_and_draws(page, files)
         choose_preset(page, files, "SwAV", 8)  # its controls are those of its two kinds of views
+        page.locator('[data-field="views"] [tabindex]').focus()
+        page.keyboard.press("ArrowRight")
+        wait(page, lambda: "views 3–8" in page.locator(".kinds").inner_text(), "the kinds have stale names")
         choose_preset(page, files, "CPC v2", 49)  # has no controls
 
         # two recipes side by side, in one tab only

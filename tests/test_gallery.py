@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 import lightly_aug
-from lightly_aug import Operation
+from lightly_aug import Operation, RandomHorizontalFlip, RandomResizedCrop
 from lightly_aug.evaluate import CHANGES
 from lightly_aug.methods import METHODS
 from lightly_aug.operations import KorniaModule
+
+pytestmark = pytest.mark.xdist_group("gallery")  # with --dist loadgroup, one process draws it
 
 FILE = Path(__file__).parents[1] / "docs/gallery.py"
 
@@ -89,7 +91,25 @@ def test_every_method_has_a_section(folder: Path) -> None:
     assert list(found) == [method.title for method in METHODS.values()]
     for (name, method), text in zip(METHODS.items(), found.values(), strict=True):
         assert f'METHODS["{name}"].views(224' in text
-        assert repr(method.views(224).views[0].operations[0]) in text
+        assert GALLERY._write_call(method.views(224).views[0].operations[0]) in text
+
+
+def test_numbers_are_written_as_people_write_them(folder: Path) -> None:
+    for page in folder.glob("*.md"):
+        assert not re.findall(r"\d\.\d{7,}", page.read_text(encoding="utf-8"))
+
+
+def test_calls_are_written_without_defaults() -> None:
+    assert (
+        GALLERY._write_call(RandomResizedCrop(8, ratio=(0.5, 5 / 3)))
+        == "RandomResizedCrop(size=(8, 8), ratio=(0.5, 5/3))"
+    )
+    assert GALLERY._write_call(RandomHorizontalFlip()) == "RandomHorizontalFlip()"
+    everything = {name: getattr(lightly_aug, name) for name in lightly_aug.__all__}
+    for name, method in METHODS.items():
+        for view in method.views(64).views:
+            for operation in view.operations:
+                assert eval(GALLERY._write_call(operation), everything) == operation, (name, operation)
 
 
 @pytest.mark.parametrize("page", ["operations.md", "methods.md"])

@@ -95,7 +95,7 @@ ALLOWED = {
     "explore": "optional images operations invariances view batch collate recipes weights methods explore",
     "cli.arguments": "optional images",
     "cli.backbone": "optional status weights evaluate cli.arguments",
-    "cli.views": "__init__ checks optional status methods cli.arguments",
+    "cli.views": "checks optional status explore cli.arguments",
     "cli.train": "distributed optional methods weights pretrain_options train cli.arguments",
     "cli.labelled": "optional status photographs weights evaluate cli.arguments",
     "cli.classifier": "optional photographs cli.arguments",

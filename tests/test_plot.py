@@ -110,6 +110,7 @@ def test_neighbours_of_chosen_images(queries: Any) -> None:
     ("options", "message"),
     [
         ({"queries": 0}, "neighbours: queries must be an integer >= 1, got 0"),
+        ({"queries": 1.5}, "neighbours: queries must be an integer >= 1, got 1.5"),
         ({"queries": []}, r"neighbours: queries must be indices of 3 images, got \[\]"),
         ({"queries": [0, 3]}, r"neighbours: queries must be indices of 3 images, got \[0, 3\]"),
         ({"queries": [0, -1]}, r"neighbours: queries\[1\] must be an integer >= 0, got -1"),
@@ -626,7 +627,12 @@ def test_what_does_not_belong_to_an_embedding_is_refused(options: dict[str, Any]
 
 
 def test_features_that_cannot_be_embedded_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"features must be \(3, d\), got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"features must be \(3, d\) with d >= 2, got \(2, 4\)"):
         embedding([torch.rand(3, 4), torch.rand(2, 4)])
     with pytest.raises(ValueError, match="features must be finite"):
         embedding(torch.full((3, 4), float("inf")))
+    with pytest.raises(ValueError, match="features must be one tensor or more, got none"):
+        embedding([])
+    for wrong in (torch.rand(8, 1), torch.tensor(1.0)):  # directions of one number are no map
+        with pytest.raises(ValueError, match=r"features must be \(\d, d\) with d >= 2, got"):
+            embedding(wrong)

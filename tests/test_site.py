@@ -18,6 +18,8 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="the site needs the extra docs")
 
+pytestmark = pytest.mark.xdist_group("site")  # with --dist loadgroup, one process builds the site
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lightly_aug"
 CHROMIUM = shutil.which("chromium")
@@ -223,6 +225,7 @@ def test_the_page_of_the_command_line_has_every_command_and_option(site: Path) -
     from lightly_aug.cli.app import app
 
     text = (site / "command_line.html").read_text()
+    assert r"\|" not in text
     for name, command in typer.main.get_command(app).commands.items():
         section = re.search(rf'<h2 id="{name}">.*?(?=<h2|</article>)', text, re.DOTALL)
         assert section, name
@@ -241,8 +244,13 @@ def test_a_tutorial_shows_its_code_its_pictures_and_its_formulas(notebook: Path,
     assert not [text for cell in code if (text := "".join(cell["source"]).strip()) not in shown]
     assert not [text for text in printed if text.strip() not in shown]
     pictures = sum("image/png" in output.get("data", ()) for output in outputs)
-    assert sum(file.endswith(".png") for file in page.loaded) == pictures
+    loaded = {file for file in page.loaded if file.endswith(".png")}
+    assert len(loaded) == pictures
+    assert loaded <= page.links  # to look at them in their full size
     assert not re.findall(r"\$|\\[(\[]", page.prose)  # formulas are MathML
+    text = "\n\n".join("".join(cell["source"]) for cell in cells)
+    numbers = re.findall(r"</details>\s+(\d+)\. ", text)  # of a list that goes on after a folded answer
+    assert re.findall(r'<ol start="(\d+)">', (site / f"tutorials/{notebook.stem}.html").read_text()) == numbers
 
 
 # --- the hooks --------------------------------------------------------------------------------------------------
@@ -259,6 +267,12 @@ def load_hooks(monkeypatch: pytest.MonkeyPatch, repo_url: str = "") -> tuple[Any
     config = load_config(str(ROOT / "mkdocs.yml"))
     config.plugins.run_event("config", config)
     return config, config["hooks"]["docs/_site/hooks.py"]
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return load_hooks(monkeypatch)[1]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +309,8 @@ def test_tutorials_lead_to_colab_and_to_their_source_if_the_repository_has_an_ad
         ("docs/methods.md", "methods.md", "[a](../examples/plain_loop.py)", "[a](examples.md#plain_loop)"),
         ("docs/methods.md", "methods.md", "[a](../lightly_aug/models/dino.py)", "[a][lightly_aug.models.dino.DINO]"),
         ("docs/methods.md", "methods.md", "[a](training.md)", "[a](training.md)"),
+        ("docs/methods.md", "methods.md", "[a](gallery.py)", "[a](gallery/operations.md)"),
+        ("docs/methods.md", "methods.md", "[a](../lightly_aug/cli/app.py)", "[a](command_line.md)"),
         ("docs/methods.md", "methods.md", "[a](../lost.md)", "[a](../lost.md)"),
         ("docs/methods.md", "methods.md", "[a](https://x.org/README.md)", "[a](https://x.org/README.md)"),
         ("docs/methods.md", "methods.md", "[a](#here)", "[a](#here)"),
@@ -309,14 +325,10 @@ def test_tutorials_lead_to_colab_and_to_their_source_if_the_repository_has_an_ad
         ("examples/README.md", "examples.md", "[a](plain_loop.py)", "[a](examples.md#plain_loop)"),
     ],
 )
-def test_links_move_to_the_pages_of_the_site(
-    origin: str, page: str, link: str, moved: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, hooks = load_hooks(monkeypatch)
+def test_links_move_to_the_pages_of_the_site(origin: str, page: str, link: str, moved: str, hooks: Any) -> None:
     assert hooks.move_links(link, origin, page) == moved
 
 
-def test_a_part_of_the_readme_that_is_gone_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, hooks = load_hooks(monkeypatch)
+def test_a_part_of_the_readme_that_is_gone_is_an_error(hooks: Any) -> None:
     with pytest.raises(ValueError, match=r"docs/index.md: one line of README.md must start with 'No such line', got 0"):
         hooks.include_readme('<!-- README.md, from "No such line" to "## Train" -->', "index.md")

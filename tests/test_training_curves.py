@@ -168,6 +168,13 @@ def test_the_learning_rate_is_that_of_the_first_group_before_each_step(tmp_path:
     np.testing.assert_allclose(points, [(0, 0), (0.5, 0.05), (1, 0.1), (1.5, 0.15)])
 
 
+def test_rates_after_the_last_loss_of_a_running_run_are_at_their_epochs(tmp_path: Path) -> None:
+    rows: list[Row] = [(epoch, 10 * epoch + 9, {"loss": 1.0}) for epoch in range(2)]
+    rows += [("", step, {"lr-AdamW": 0.01}) for step in (20, 25, 30)]
+    points = curves(panel(training_curves(write(tmp_path / "a", rows)), "learning rate"))["a"]
+    np.testing.assert_allclose(points, [(2, 0.01), (2.5, 0.01), (3, 0.01)])
+
+
 @pytest.mark.parametrize("place", ["", "logs", "logs/metrics.csv"])
 def test_a_run_is_found_by_its_folder_or_its_log(tmp_path: Path, place: str) -> None:
     run(tmp_path / "moco")

@@ -22,7 +22,7 @@ def describe_commands() -> str:
     commands = [command for command in group.commands.values() if isinstance(command, typer.core.TyperCommand)]
     rows = [f"| [`{command.name}`](#{command.name}) | {(command.help or '').splitlines()[0]} |" for command in commands]
     sections = ["\n".join(_describe(command, context)) for command in commands]
-    return "\n".join([INTRODUCTION, "| command | |", "|---|---|", *rows, "", *sections])
+    return "\n".join([INTRODUCTION, "| command | purpose |", "|---|---|", *rows, "", *sections])
 
 
 def _describe(command: typer.core.TyperCommand, context: typer.Context) -> Iterator[str]:
@@ -30,10 +30,9 @@ def _describe(command: typer.core.TyperCommand, context: typer.Context) -> Itera
     yield f"## `lightly-aug {command.name}` {{ #{command.name} }}\n\n{command.help}\n"
     if command.epilog:
         yield f"{command.epilog}\n"
-    yield "| argument or option | |\n|---|---|"
+    yield "| argument or option | meaning |\n|---|---|"
     for parameter in command.get_params(context):
         names, text = parameter.get_help_record(context) or ("", "")
         if names and names != "--help":
-            names, text = (part.replace("|", r"\|") for part in (names, text))
-            yield f"| `{names}` | {text} |"
+            yield f"| `{names.replace(' range', '')}`{{ .option }} | {text.replace('|', '&#124;')} |"
     yield ""

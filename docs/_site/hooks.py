@@ -1,4 +1,4 @@
-"""What the site needs besides the configuration of MkDocs: pages from outside of docs/, links to them, formulas."""
+"""What the site needs besides the configuration of MkDocs: pages from outside of docs/, links, formulas, pictures."""
 
 import atexit
 import importlib.util
@@ -146,5 +146,5 @@ def include_readme(markdown: str, page: str) -> str:
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Show formulas."""
-    return show_formulas(html)
+    """Show formulas, and link pictures to their files, since captions can be too small to read in a page."""
+    return re.sub(r'<img [^>]*src="(?!data:)([^"]+)"[^>]*>', r'<a href="\1">\g<0></a>', show_formulas(html))

@@ -33,6 +33,10 @@ def place(path: str) -> str | None:
     match file.parts:
         case _ if path in PAGES:
             return PAGES[path]
+        case ("docs", "gallery.py"):
+            return "gallery/operations.md"
+        case ("lightly_aug", "cli", "app.py"):
+            return "command_line.md"
         case ("docs", *parts):
             return "/".join(parts)
         case ("notebooks", _) if file.suffix == ".ipynb":
@@ -59,10 +63,10 @@ def move_links(text: str, origin: str, page: str) -> str:
 
     def move(link: re.Match[str]) -> str:
         path = normpath(join(dirname(origin), link["path"])) if link["path"] else origin
-        if path.startswith("lightly_aug/") and path.endswith(".py"):
+        target, anchor = place(path), link["anchor"] or ""
+        if target is None and path.startswith("lightly_aug/") and path.endswith(".py"):
             module = path.removesuffix(".py").replace("/", ".")
             return f"][{module}.{import_module(module).__all__[0]}]"
-        target, anchor = place(path), link["anchor"] or ""
         if path.endswith(".ipynb") and anchor:  # Jupyter's anchors are headings with hyphens
             anchor = "#" + slugify(case="lower")(unquote(anchor), "-")
         if target is None:

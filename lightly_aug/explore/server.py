@@ -37,9 +37,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class LocalOnly:
     """Refuse requests that do not come from this page, and let the page load nothing from elsewhere.
 
-    A site of the internet can point its own name at this machine, open a WebSocket to it, or name it as the address of an
-    image, and the browser sends the request. Its Host, Origin or Sec-Fetch-Site header then shows where it comes from.
-    Links to the page may be on any site.
+    A site of the internet can point its own name at this machine, open a WebSocket to it, or embed its address as an
+    image, and the browser sends the request. The Host, Origin or Sec-Fetch-Site header then names the site or says that
+    it is another one. Links to the page are allowed on any site.
 
     Args:
         app: The application behind it.

@@ -103,7 +103,8 @@ class ColorJitter(Operation):
         if not applied:
             return ""
         values = dict(zip(_NEUTRAL, factors, strict=True))
-        return ", ".join(f"{part} {values[part]:.2f}" for part in JITTER_ORDERS[int(order)])
+        changing = [part for part in JITTER_ORDERS[int(order)] if self.ranges[part] != (_NEUTRAL[part],) * 2]
+        return ", ".join(f"{part} {values[part]:.2f}" for part in changing)
 
 
 @dataclass(frozen=True)

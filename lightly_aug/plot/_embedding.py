@@ -38,7 +38,7 @@ def embedding(
     Up to ten classes are named at the median of their points, more in a legend. Numbers have a bar of colours.
 
     Args:
-        features: Features `(n, d)`; or several of them, of the same images, to draw side by side.
+        features: Features `(n, d)`, d >= 2; or several of them, of the same images, to draw side by side.
         labels: Integers `(n,)` from 0 to len(classes) - 1, and -1 for single images without a label, which are gray;
             None for images without labels.
         classes: Names of the labels.
@@ -103,10 +103,12 @@ def _check(
     values: Tensor | None,
     images: Sequence[Any] | None,
 ) -> None:
-    n = len(panels[0]) if panels else 0
+    if not panels:
+        raise ValueError("embedding: features must be one tensor or more, got none")
+    n = panels[0].shape[0] if panels[0].ndim else 1
     for panel in panels:
-        if panel.ndim != 2 or len(panel) != n:
-            raise ValueError(f"embedding: features must be ({n}, d), got {tuple(panel.shape)}")
+        if panel.ndim != 2 or len(panel) != n or panel.shape[1] < 2:
+            raise ValueError(f"embedding: features must be ({n}, d) with d >= 2, got {tuple(panel.shape)}")
         if not panel.isfinite().all():
             raise ValueError("embedding: features must be finite, got NaN or infinity")
     if labels is not None and values is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from lightly_aug.checks import check_integer
 from lightly_aug.images import to_array
 from lightly_aug.plot._page import HAIRLINE, SHOWN, draw_block, lay_out, write_below
 
@@ -26,7 +27,7 @@ def neighbours(
     *,
     names: Sequence[str] | None = None,
     captions: Sequence[str] | None = None,
-    queries: int = 6,
+    queries: int | Sequence[int] = 6,
     count: int = 6,
     title: str = "",
 ) -> Figure:
@@ -39,15 +40,33 @@ def neighbours(
         names: Class names of the n images. They are written under the images; frames are green around neighbours of
             the same class as the image, and red around others.
         captions: More text to write under each of the n images, such as the names of their files.
-        queries: Number of images to find neighbours of, evenly spaced.
+        queries: Number of images to find neighbours of, evenly spaced; or the indices of these images, in order.
         count: Number of neighbours of each image.
         title: Title of the figure.
 
     Returns:
         A figure with an image and its nearest neighbours by cosine similarity in each row, the nearest first.
+
+    Raises:
+        ValueError: There is no image; features, names or captions are not one for each image; features are not finite;
+            or `queries` or `count` is out of range.
+
+    Example:
+        >>> images = [torch.rand(3, 8, 8) for _ in range(4)]
+        >>> figure = neighbours(images, torch.eye(4), queries=[2, 0], count=3, captions=["a", "b", "c", "d"])
+        >>> [axes.get_title() for axes in figure.axes[::4]]
+        ['c', 'a']
     """
+    check_integer("neighbours", least=1, **{"number of images": len(images)})
+    for name, values in (("features", features), ("names", names), ("captions", captions)):
+        if values is not None and len(values) != len(images):
+            raise ValueError(f"neighbours: {name} must be one for each of {len(images)} images, got {len(values)}")
+    if features.ndim != 2 or not features.isfinite().all():
+        found = "NaN or infinity" if features.ndim == 2 else tuple(features.shape)
+        raise ValueError(f"neighbours: features must be finite and (n, d), got {found}")
+    check_integer("neighbours", least=1, count=count)
+    chosen = torch.tensor(_choose_queries(queries, len(images)))
     unit = torch.nn.functional.normalize(features.float(), dim=1)
-    chosen = torch.linspace(0, len(images) - 1, min(queries, len(images))).long()
     similarity = unit[chosen] @ unit.T
     similarity[torch.arange(len(chosen)), chosen] = -2  # an image is not its own neighbour
     values, found = similarity.topk(min(count, len(images) - 1))
@@ -66,6 +85,17 @@ def neighbours(
                 place, i, f"{cosine:.2f}", HAIRLINE if names is None else _SAME if names[i] == names[query] else _OTHER
             )
     return figure
+
+
+def _choose_queries(queries: int | Sequence[int], n: int) -> list[int]:
+    if not isinstance(queries, Iterable):
+        check_integer("neighbours", least=1, queries=queries)
+        return [int(index) for index in torch.linspace(0, n - 1, min(queries, n))]
+    indices = list(queries)
+    check_integer("neighbours", least=0, **{f"queries[{i}]": index for i, index in enumerate(indices)})
+    if not indices or max(indices) >= n:
+        raise ValueError(f"neighbours: queries must be indices of {n} images, got {indices}")
+    return indices
 
 
 def _shorten(text: str, width: float) -> str:

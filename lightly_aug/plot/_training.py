@@ -172,11 +172,12 @@ def _read(file: Path) -> _Run:
 def _to_epochs(steps: Floats, ends: tuple[Floats, Floats]) -> Floats:
     """Return the epochs that were done at some steps; the last one may be incomplete, and is as long as the others."""
     marks, epochs = ends
+    whole = -2 if len(marks) > 2 else -1
+    length = (marks[whole] - marks[0]) / (epochs[whole] - epochs[0])
     if len(marks) > 2:
-        length = (marks[-2] - marks[0]) / (epochs[-2] - epochs[0])
         last = epochs[-2] + min(1.0, (marks[-1] - marks[-2]) / length)
         epochs = np.array([*epochs[:-1], last])
-    return np.interp(steps, marks, epochs)
+    return np.interp(steps, marks, epochs) + np.maximum(0, steps - marks[-1]) / length
 
 
 def _draw_run(
