@@ -104,9 +104,7 @@ def test_the_curve_is_that_of_each_subset(classifier: Any) -> None:
         for draw, value in enumerate(row):
             rows = labelled_subset(y, per_class=count, seed=7 + draw)
             data = x[rows], y[rows], x_test, y_test
-            expected = (
-                linear_accuracy(*data, c=0.1) if classifier == "linear" else knn_accuracy(*data, k=min(5, 3 * count))
-            )
+            expected = linear_accuracy(*data, c=0.1) if classifier == "linear" else knn_accuracy(*data, k=min(5, count))
             assert value == expected
     # Student's t with two degrees of freedom, of a table: 2.920 at 90 %
     for i in range(2):

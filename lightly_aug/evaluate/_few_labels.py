@@ -118,7 +118,7 @@ def few_label_curve(
             smallest class has. All labels follow in any case.
         draws: How often the labelled images are drawn, at least 2.
         classifier: `"linear"` is `linear_accuracy`, `"knn"` is `knn_accuracy`.
-        k: Neighbours that vote, at most the labelled images.
+        k: Neighbours that vote, at most as many as a class has labels: more would be of other classes.
         c: Inverse strength of the penalty of the linear classifier.
         confidence: Confidence level of the interval, between 0 and 1.
         seed: Seed of the first draw; the others count on from it.
@@ -150,15 +150,15 @@ def few_label_curve(
     if list(counts) != sorted(set(counts)):
         raise ValueError(f"few_label_curve: counts must increase, got {list(counts)}")
 
-    def measure(rows: Tensor) -> float:
+    def measure(rows: Tensor, most: int) -> float:
         data = train_features[rows], train_labels[rows], test_features, test_labels
-        return knn_accuracy(*data, k=min(k, len(rows))) if classifier == "knn" else linear_accuracy(*data, c=c)
+        return knn_accuracy(*data, k=min(k, most)) if classifier == "knn" else linear_accuracy(*data, c=c)
 
     subsets = [
         [labelled_subset(train_labels, per_class=count, seed=seed + draw) for draw in range(draws)] for count in counts
     ]
-    accuracy = [[measure(rows) for rows in drawn] for drawn in subsets]
-    accuracy.append([measure(torch.arange(len(train_labels)))] * draws)
+    accuracy = [[measure(rows, count) for rows in drawn] for count, drawn in zip(counts, subsets, strict=True)]
+    accuracy.append([measure(torch.arange(len(train_labels)), int(sizes.max()))] * draws)
     return _summarise(np.array([*counts, round(float(sizes.mean()))]), np.array(accuracy), confidence)
 
 

@@ -101,7 +101,7 @@ class Panel:
             kind = self._recipe.kinds[number]
             self._set(self._recipe.set_kind(number, replace(kind, count=int(value))))
             if kinds is not None:
-                pass
+                kinds.set_options(_name_kinds(self._recipe.kinds))
 
         count = Control("views", "Number of such views.", recipe.kinds[number].count, 1, _MOST_VIEWS, 1, ())
         self._draw_control(count, "views", recount)
