@@ -54,7 +54,8 @@ def test_a_folder_becomes_a_run(photos: Path, tmp_path: Path, capsys: pytest.Cap
     names = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file() and "events" not in file.name}
     assert names == {
         "backbone.safetensors", "config.yaml", "run.json", "logs/metrics.csv", "tensorboard/hparams.yaml",
-        "checkpoints/step-2.ckpt", "checkpoints/step-4.ckpt", "pictures/views.png", "pictures/embedding-2.png", "pictures/curves.png",
+        "checkpoints/step-2.ckpt", "checkpoints/step-4.ckpt", "pictures/views.png", "pictures/embedding-2.png",
+        "pictures/curves.png",
     }  # fmt: skip
     assert set(result.metrics) >= {"loss", "knn_accuracy", "images_per_second", "waiting"}
     assert result.folder == out

@@ -24,7 +24,7 @@ from lightly_aug.engines.program import (
 
 Array = npt.NDArray[Any]
 
-__all__ = ["BICUBIC", "BILINEAR", "ROTATE", "Moves", "Source", "Steps", "Views", "render"]
+__all__ = ["BICUBIC", "BILINEAR", "OPTIONS", "ROTATE", "Moves", "Source", "Steps", "Views", "render"]
 
 BILINEAR, BICUBIC, ROTATE = 1, 2, 3  # of the first two it is half the width of the filter, too
 
@@ -38,7 +38,7 @@ _FIVE = np.float32(5)
 _SIX = np.float32(6)
 _RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)
 
-OPTIONS = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 _inner = njit(**OPTIONS)
 _u = np.uint64
 
