@@ -56,7 +56,7 @@ def main() -> None:
     rounds = chosen.rounds or (2 if quick else 5)
     seconds = chosen.seconds or (0.2 if quick else 1.0)
     batch = 16 if quick else 32
-    few = (*RIVALS, "albumentationsx")
+    few = (*RIVALS, "albumentations")
 
     tables = [compare("simclr", batch, rounds, seconds)]
     tables += [compare(method, batch, rounds, seconds, few) for method in ("dino", "swav")]

@@ -358,9 +358,12 @@ def test_other_sites_cannot_embed_the_page(site: str, destination: str, passes: 
     async def send(message: Any) -> None:
         pass
 
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
     headers = {"host": "localhost:8080", "sec-fetch-site": site, "sec-fetch-dest": destination}
     scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
-    asyncio.run(LocalOnly(app)(scope, send, send))
+    asyncio.run(LocalOnly(app)(scope, receive, send))
     assert bool(reached) == passes
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from typing import Any, Final
 
 import kornia.augmentation as K
@@ -209,7 +210,8 @@ def _make_albumentations(images: Images, specs: Specs) -> Run:
             A.Normalize(),
             A.ToTensorV2(),
         ]
-        compose: Callable[..., dict[str, Tensor]] = A.Compose(steps, telemetry=False)
+        quiet = {"telemetry": False} if "telemetry" in signature(A.Compose).parameters else {}  # of AlbumentationsX
+        compose: Callable[..., dict[str, Tensor]] = A.Compose(steps, **quiet)
         return lambda array: compose(image=array)["image"]
 
     return _one_by_one(_arrays(images), [build(spec) for spec in specs])
@@ -274,6 +276,6 @@ _MAKERS: Final[dict[str, tuple[Callable[[Images, Specs], Run], str]]] = {
     "torchvision v2, whole batch": (_make_torchvision_batch, "one draw a batch"),
     "kornia": (partial(_make_batched, library="kornia"), "no antialias, one order of the jitter a batch"),
     "torchtransform": (partial(_make_batched, library="torchtransform"), "approximate colour, coarse antialias"),
-    "albumentationsx": (_make_albumentations, "no antialias, colour in 8 bits"),
+    "albumentations": (_make_albumentations, "no antialias, colour in 8 bits"),
     "dali": (_make_dali, "approximate colour"),
 }

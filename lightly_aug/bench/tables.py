@@ -84,7 +84,14 @@ def _compact(tables: Sequence[Results]) -> str:
 def _environment() -> dict[str, Any]:
     names = (
         *("lightly-aug", "torch", "torchvision", "kornia", "numba", "numpy", "pillow", "triton", "lightly"),
-        *("albumentationsx", "opencv-python-headless", "opencv-python", "torchtransform", "triton-augment"),
+        *(
+            "albumentations",
+            "albumentationsx",
+            "opencv-python-headless",
+            "opencv-python",
+            "torchtransform",
+            "triton-augment",
+        ),
         *("nvidia-dali-cuda120", "nvidia-dali-cuda130"),
     )
     packages = {}

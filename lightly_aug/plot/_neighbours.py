@@ -58,12 +58,12 @@ def neighbours(
         ['c', 'a']
     """
     check_integer("neighbours", least=1, **{"number of images": len(images)})
-    for name, values in (("features", features), ("names", names), ("captions", captions)):
-        if values is not None and len(values) != len(images):
-            raise ValueError(f"neighbours: {name} must be one for each of {len(images)} images, got {len(values)}")
+    for name, given in (("features", features), ("names", names), ("captions", captions)):
+        if given is not None and len(given) != len(images):
+            raise ValueError(f"neighbours: {name} must be one for each of {len(images)} images, got {len(given)}")
     if features.ndim != 2 or not features.isfinite().all():
-        found = "NaN or infinity" if features.ndim == 2 else tuple(features.shape)
-        raise ValueError(f"neighbours: features must be finite and (n, d), got {found}")
+        shape = "NaN or infinity" if features.ndim == 2 else tuple(features.shape)
+        raise ValueError(f"neighbours: features must be finite and (n, d), got {shape}")
     check_integer("neighbours", least=1, count=count)
     chosen = torch.tensor(_choose_queries(queries, len(images)))
     unit = torch.nn.functional.normalize(features.float(), dim=1)

@@ -177,7 +177,8 @@ def _to_epochs(steps: Floats, ends: tuple[Floats, Floats]) -> Floats:
     if len(marks) > 2:
         last = epochs[-2] + min(1.0, (marks[-1] - marks[-2]) / length)
         epochs = np.array([*epochs[:-1], last])
-    return np.interp(steps, marks, epochs) + np.maximum(0, steps - marks[-1]) / length
+    after: Floats = np.maximum(0, steps - marks[-1]) / length
+    return np.interp(steps, marks, epochs) + after
 
 
 def _draw_run(
