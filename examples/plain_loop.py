@@ -44,7 +44,7 @@ def main(folder: str | None = None, epochs: int = EPOCHS) -> list[float]:
     collate = SimCLRCollateFunction(SIZE, decode=4 * SIZE)  # large JPEGs are shrunk while they are decoded
     loader = DataLoader(Indexed(data.train), BATCH, shuffle=True, drop_last=True, collate_fn=collate)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model = SimCLR(resnet("resnet10")).to(device)
+    model = SimCLR(resnet("resnet10"), temperature=0.5).to(device)
     return train(model, loader, epochs)
 
 

@@ -288,7 +288,8 @@ class Views:
 
     def __repr__(self) -> str:
         state = f"packed, {self.images.pixels.nbytes / 1e6:.1f} MB" if self.rendered is None else "rendered"
-        lines = [f"Views({len(self)} of {self.batch_size} images, {self.images.channels} channels, {state})"]
+        counts = f"{len(self)} view{'s' * (len(self) != 1)} of {self.batch_size} image{'s' * (self.batch_size != 1)}"
+        lines = [f"Views({counts}, {self.images.channels} channels, {state})"]
         lines += [f"  {i}: {view!r}" for i, view in enumerate(self.views)]
         return "\n".join(lines)
 
@@ -346,6 +347,10 @@ class RenderedViews(list[Tensor]):
 
     def _repr_html_(self) -> str | None:
         return None if self._batch is None else self._batch._with(rendered=list(self))._repr_html_()
+
+    def __repr__(self) -> str:
+        views = ", ".join(f"{tuple(view.shape)} {view.dtype} on {view.device}" for view in self)
+        return f"RenderedViews({views})"
 
     @property
     def index(self) -> Tensor | None:  # type: ignore[override]

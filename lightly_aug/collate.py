@@ -3,18 +3,20 @@
 import math
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Never, SupportsIndex, Unpack
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from lightly_aug._html import head
 from lightly_aug.batch import Views, views_of
 from lightly_aug.checks import check_choice, check_color, check_integer
 from lightly_aug.engines import ENGINES, Plan, choose, load, lower, may_use_gpu, plan_views
 from lightly_aug.epochs import EpochCounter
-from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, pack, to_array
+from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, is_image, pack, to_array
 from lightly_aug.operations import Floats
 from lightly_aug.options import Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
@@ -259,7 +261,7 @@ class BaseCollateFunction:
 
     def show(
         self,
-        images: Sequence[Any],
+        images: Any,
         *,
         draws: int = 1,
         captions: bool = True,
@@ -276,7 +278,8 @@ class BaseCollateFunction:
         Looking changes no later batch.
 
         Args:
-            images: Images of any kind that `lightly_aug.images.to_array` takes, or samples, one for each row.
+            images: Images of any kind that `lightly_aug.images.to_array` takes, or samples, such as a dataset: one for
+                each row, the first 16 of more.
             draws: Number of batches to draw, side by side, at least 1.
             captions: Whether to write the drawn numbers under each view.
             title: Title of the figure.
@@ -287,6 +290,7 @@ class BaseCollateFunction:
 
         Raises:
             ImageError: An image is damaged or does not suit the views.
+            TypeError: `images` is one image, a loader, or no images at all.
             ValueError: `draws` is below 1, or there are heads, but not one for each view.
             ModuleNotFoundError: Matplotlib, of the extra "plot", is not installed.
 
@@ -300,6 +304,7 @@ class BaseCollateFunction:
         from lightly_aug.plot._grid import draw_grid
 
         check_integer(self, least=1, draws=draws)
+        samples = _take_some(images)
         fresh = MultiViewCollateFunction(
             self.views,
             seed=self.seed,
@@ -311,7 +316,6 @@ class BaseCollateFunction:
             background=self.background,
             on_error=self.on_error,
         )
-        samples = list(images)
         batches = [views_of(fresh(samples))._draw(len(samples)) for _ in range(draws)]
         return draw_grid(batches, captions=captions, title=title, heads=heads)
 
@@ -357,6 +361,21 @@ class BaseCollateFunction:
         lines = [f"{type(self).__name__}({len(self.views)} views, {options})"]
         lines += [f"  {i}: {view!r}" for i, view in enumerate(self.views)]
         return "\n".join(lines)
+
+
+def _take_some(images: Any, most: int = 16) -> list[Any]:
+    """Return the first images, or samples, to show."""
+    is_sequence = hasattr(images, "__len__") and hasattr(images, "__getitem__")
+    if is_image(images) or isinstance(images, DataLoader) or not (is_sequence or isinstance(images, Iterable)):
+        raise TypeError(
+            f"show: images must be a sequence of images or samples, got a {type(images).__name__}: write "
+            "show([image]), show(dataset), or show(image_files(folder))"
+        )
+    if not is_sequence:
+        return list(islice(images, most))
+    if len(images) > most:
+        warnings.warn(f"show: draws the first {most} of {len(images)} images", stacklevel=3)
+    return [images[i] for i in range(min(len(images), most))]
 
 
 def _list_places(owner: object, image: str | int | Sequence[str | int] | None, views: int) -> tuple[str | int, ...]:

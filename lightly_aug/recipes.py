@@ -67,7 +67,7 @@ class SimCLRCollateFunction(BaseCollateFunction):
 
     Args:
         size: Side of the views, or (height, width), in pixels.
-        strength: Strength of the colour jitter.
+        strength: Strength of the colour jitter, 0 to 2.5.
         blur: Probability of a Gaussian blur.
         convention: "tensorflow" uses the jitter of version 1 in the authors' code and a blur that sees zeros around
             the view; only the reference engine renders them. "torchvision" is what reimplementations in PyTorch use.
@@ -85,6 +85,8 @@ class SimCLRCollateFunction(BaseCollateFunction):
         normalize: Normalize | None = None,
         **options: Unpack[Options],
     ) -> None:
+        if not 0 <= strength <= 2.5:
+            raise ValueError(f"{type(self).__name__}: strength must lie in [0, 2.5], got {strength!r}")
         s = strength
         view = View(
             Shape(size, interpolation="bicubic"),

@@ -636,7 +636,7 @@ def test_a_warning_is_one_line_without_its_place_in_the_code(command: Command, m
 def test_without_typer_the_command_says_how_to_get_it(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "lightly_aug.cli.app", raising=False)
     monkeypatch.setitem(sys.modules, "typer", None)
-    assert command("--version") == (2, "", "Error: typer is not installed: pip install 'lightly-aug[demo]'\n")
+    assert command("--version") == (2, "", "Error: typer is not installed: pip install 'lightly-aug[train]'\n")
 
 
 def test_bench_measures_what_is_installed(command: Command, tmp_path: Path) -> None:

@@ -691,7 +691,7 @@ def test_repr_shows_every_argument_and_the_plan(of_views: bool) -> None:
     ):
         assert words in text
     if of_views:
-        assert text.startswith("Views(2 of 1 images, 3 channels, packed, 0.0 MB)\n  0: View(")
+        assert text.startswith("Views(2 views of 1 image, 3 channels, packed, 0.0 MB)\n  0: View(")
     else:
         options = "seed=42, render='late', engine='auto', mode='RGB', image='x'"
         assert text.startswith(f"MultiViewCollateFunction(2 views, {options})\n  0: View(")

@@ -160,6 +160,8 @@ def test_what_cannot_work_is_said_before_the_training(photos: Path, tmp_path: Pa
         pretrain(tmp_path / "none", **options)
     with pytest.raises(ValueError, match="must hold images"):
         pretrain(tmp_path, **options)
+    with pytest.raises(TypeError, match="pretrain: epocs is not an argument, write epochs"):
+        pretrain("photos", method="simclr", epocs=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="data must be a folder, a dataset"):
         pretrain(3, **options)
     with pytest.raises(TypeError, match="must have a collate function of lightly_aug, got default_collate"):

@@ -614,3 +614,9 @@ def test_unknown_options_are_refused_with_the_nearest(
 ) -> None:
     with pytest.raises(TypeError, match=says):
         make(**options)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 3])
+def test_a_strength_that_no_hue_has_is_named(strength: float) -> None:
+    with pytest.raises(ValueError, match=rf"SimCLRCollateFunction: strength must lie in \[0, 2.5\], got {strength}"):
+        SimCLRCollateFunction(8, strength=strength)

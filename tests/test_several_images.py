@@ -155,7 +155,7 @@ def test_indexed_samples_have_the_same_views_in_any_order_and_worker(render: str
 def test_views_of_several_images_are_pickled_whole() -> None:
     views = pickle.loads(pickle.dumps(collate()(SAMPLES)["front"]))
     assert_equal(views.to(), expected()[0])
-    assert repr(views).startswith("Views(2 of 5 images, 3 channels, packed")
+    assert repr(views).startswith("Views(2 views of 5 images, 3 channels, packed")
 
 
 def test_without_an_index_a_batch_counts_samples() -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import kornia.augmentation as K
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from lightly_aug import (
     BaseCollateFunction,
     CenterCrop,
     ColorJitter,
+    Indexed,
     LooCCollateFunction,
     MoCoCollateFunction,
     MultiViewCollateFunction,
@@ -160,7 +163,7 @@ def test_a_notebook_says_which_operations_are_slow() -> None:
 
 def test_a_notebook_shows_a_small_grid_of_a_batch() -> None:
     batch = SimCLRCollateFunction(16, seed=0, render="late")(photographs(5, 32))
-    assert batch._repr_html_().startswith("<b>Views</b>(2 of 5 images, 3 channels")
+    assert batch._repr_html_().startswith("<b>Views</b>(2 views of 5 images, 3 channels")
     width, height = batch.show(2).get_size_inches()
     assert embedded(batch._repr_html_()).size == pytest.approx((80 * width, 80 * height), abs=1)
     rendered = batch.to("cpu")._repr_html_()
@@ -243,3 +246,23 @@ def test_a_subclass_plans_and_shows_too() -> None:
 
     assert repr(Own().plan()) == "Plan of 3 views\n  views 0, 1, 2: 1 pass\n    fused: RandomResizedCrop"
     assert len(Own().show(photographs(1, 16)).axes) == 4
+
+
+@pytest.mark.parametrize("images", ["photos", Path("photos"), torch.rand(3, 8, 8), 3, DataLoader[int]([1])])  # type: ignore[arg-type]
+def test_what_is_no_sequence_of_images_is_refused(images: Any) -> None:
+    with pytest.raises(TypeError, match=r"show: images must be a sequence of .*, got a \w+: write show\("):
+        SimCLRCollateFunction(8, seed=0).show(images)
+
+
+def test_of_many_images_the_first_are_drawn() -> None:
+    collate, images = SimCLRCollateFunction(8, seed=0), photographs(1, 16) * 20
+    with pytest.warns(UserWarning, match="show: draws the first 16 of 20 images"):
+        figure = collate.show(images)
+    assert len(figure.axes) == 16 * 3
+    assert len(collate.show(image for image in images).axes) == 16 * 3
+    assert len(collate.show(Indexed(images[:2])).axes) == 2 * 3
+
+
+def test_rendered_views_print_shapes_and_no_pixels() -> None:
+    views = SimCLRCollateFunction(8, seed=0)(photographs(2, 16)).to("cpu")
+    assert repr(views) == f"RenderedViews({', '.join(['(2, 3, 8, 8) torch.float32 on cpu'] * 2)})"

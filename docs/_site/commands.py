@@ -8,7 +8,7 @@ from lightly_aug.cli.app import app
 
 INTRODUCTION = """# Command line
 
-`pip install 'lightly-aug[demo]'` installs the command `lightly-aug`; `python -m lightly_aug` is the same command.
+`pip install '.[train]'` from a clone installs the command `lightly-aug`; `python -m lightly_aug` is the same command.
 `lightly-aug --install-completion` completes commands, methods and backbones in your shell, and `--help` after a command
 prints what this page says about it.
 """

@@ -19,7 +19,7 @@ from lightly_aug.cli.train import train
 from lightly_aug.cli.views import views
 from lightly_aug.optional import extra
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["app"]

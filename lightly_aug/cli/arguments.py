@@ -10,7 +10,7 @@ import torch
 from lightly_aug.images import image_files
 from lightly_aug.optional import extra
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = [

@@ -13,7 +13,7 @@ from lightly_aug.optional import extra
 from lightly_aug.status import show_steps
 from lightly_aug.weights import Backbone, read_metadata
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["Run", "embed_files", "load_run", "name_run"]

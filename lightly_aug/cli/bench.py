@@ -9,7 +9,7 @@ from lightly_aug.checks import check_choice
 from lightly_aug.cli.arguments import complete
 from lightly_aug.optional import extra
 
-with extra("demo"):
+with extra("train"):
     import typer
     from rich.console import Console
     from rich.markdown import Markdown

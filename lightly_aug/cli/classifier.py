@@ -9,7 +9,7 @@ from lightly_aug.cli.arguments import find_device
 from lightly_aug.optional import extra
 from lightly_aug.photographs import LabelledImages
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["LabelledFiles", "Overwrite", "find_running", "split_files"]

@@ -7,7 +7,7 @@ from lightly_aug.cli.arguments import Decode, OutFolder, Seed, Size, find_decode
 from lightly_aug.demo import run as run_demo
 from lightly_aug.optional import extra
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["demo"]

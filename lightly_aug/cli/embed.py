@@ -10,7 +10,7 @@ from lightly_aug.optional import extra
 from lightly_aug.photographs import class_names
 from lightly_aug.status import show_steps
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["embed"]

@@ -18,7 +18,7 @@ from lightly_aug.report import measure_features, write_page
 from lightly_aug.status import show_steps, show_wait
 from lightly_aug.weights import Backbone, build_backbone
 
-with extra("demo"):
+with extra("train"):
     import typer
     from rich.console import Console
     from rich.markdown import Markdown

@@ -11,7 +11,7 @@ from lightly_aug.explore import choose, render
 from lightly_aug.optional import extra
 from lightly_aug.status import show_wait
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["explore"]

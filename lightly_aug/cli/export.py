@@ -11,7 +11,7 @@ from lightly_aug.cli.backbone import Run, name_run
 from lightly_aug.optional import extra
 from lightly_aug.weights import BACKBONE, Backbone, export_onnx, export_state_dict, read_metadata
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["export"]

@@ -10,7 +10,7 @@ from lightly_aug.cli.labelled import Data, Test, find_labelled, name_tested
 from lightly_aug.optional import extra
 from lightly_aug.report import write_classification
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["finetune"]

@@ -27,7 +27,7 @@ from lightly_aug.plot import invariance_bars, invariance_curves
 from lightly_aug.status import show_steps, show_wait
 from lightly_aug.weights import BACKBONE, Backbone
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["invariance"]

@@ -10,7 +10,7 @@ from lightly_aug.evaluate import knn_votes
 from lightly_aug.optional import extra
 from lightly_aug.report import write_classification
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["knn"]

@@ -14,7 +14,7 @@ from lightly_aug.photographs import LabelledImages, class_names, folder_images
 from lightly_aug.status import show_steps
 from lightly_aug.weights import Backbone
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["Data", "Embedded", "Test", "embed_labelled", "find_labelled", "name_tested"]

@@ -14,7 +14,7 @@ from lightly_aug.optional import extra
 from lightly_aug.report import spread_scores, write_classification
 from lightly_aug.status import show_wait
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["linear"]

@@ -10,7 +10,7 @@ from lightly_aug.photographs import class_names
 from lightly_aug.plot import neighbours as draw_neighbours
 from lightly_aug.status import show_wait
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["neighbours"]

@@ -11,7 +11,7 @@ from lightly_aug.optional import extra
 from lightly_aug.pretrain_options import PYTHON_ONLY, PretrainOptions, read_options
 from lightly_aug.weights import backbone_names
 
-with extra("demo"):
+with extra("train"):
     import typer
 
 __all__ = ["train"]

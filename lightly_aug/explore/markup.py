@@ -139,7 +139,7 @@ def _write_original(picture: Picture, views: Sequence[Drawn], colours: Sequence[
     return (
         f'<figure class="original"><div class="{frame}"><img alt="{name}" style="{size}" src="{thumbnail}">'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">{"".join(outlines)}</svg></div>'
-        f'<figcaption title="{name}">{escape(picture.name.rpartition("/")[2])}</figcaption></figure>'
+        f'<figcaption title="{name}">{escape("/".join(picture.name.split("/")[-2:]))}</figcaption></figure>'
     )
 
 

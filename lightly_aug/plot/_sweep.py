@@ -14,7 +14,7 @@ from lightly_aug.checks import check_choice, check_integer
 from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.evaluate import CHANGES, Change
 from lightly_aug.images import Pixels, pack, to_array
-from lightly_aug.operations import CenterCrop, Resize
+from lightly_aug.operations import CenterCrop, Operation, Resize
 from lightly_aug.plot._page import HAIRLINE, choose_colours, draw_block, lay_out, write_below
 from lightly_aug.view import Item, View
 
@@ -100,9 +100,12 @@ def sweep(
         chosen = _check_strengths(strengths)
         pictures = [_render_built(change, strength, image, size, seed) for strength in chosen]
     else:
+        advice = ""
+        if isinstance(change, Operation | nn.Module):
+            advice = f": write lambda strength: {type(change).__name__}(...)"
         raise TypeError(
-            "sweep: change must be a name, a Change, or a function from a strength to an operation, got "
-            f"{change!r}: write lambda strength: {type(change).__name__}(...)"
+            "sweep: change must be a name, a Change, or a function from a strength to an operation, got a "
+            f"{type(change).__name__}{advice}"
         )
     width = min(columns, len(chosen))
     lines = 1 + (neutral in chosen)
@@ -165,7 +168,7 @@ def render_change(change: Change, strengths: Sequence[float], image: Any, size: 
 def _check_strengths(strengths: Sequence[float]) -> list[float]:
     numbers = [float(strength) for strength in strengths]
     if not numbers or not np.isfinite(numbers).all() or len(set(numbers)) < len(numbers):
-        raise ValueError(f"sweep: strengths must be some different numbers, got {list(strengths)}")
+        raise ValueError(f"sweep: strengths must be some different numbers, got {list(strengths)}: pass them")
     return numbers
 
 

@@ -1,8 +1,9 @@
 """Train a method with one call."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -92,11 +93,21 @@ def _takes(
     def decorate(run: Callable[[Any, PretrainOptions], Pretrained]) -> Callable[Concatenate[Any, P], Pretrained]:
         @wraps(run)
         def with_arguments(data: Any, *args: P.args, **kwargs: P.kwargs) -> Pretrained:
+            _refuse_unknown(options, kwargs)
             return run(data, options(*args, **kwargs))
 
         return cast(Callable[Concatenate[Any, P], Pretrained], with_arguments)
 
     return decorate
+
+
+def _refuse_unknown(options: Callable[..., PretrainOptions], given: Iterable[str]) -> None:
+    known = list(signature(options).parameters)
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            advice = f"write {near[0]}" if near else f"these are: {', '.join(known)}"
+            raise TypeError(f"pretrain: {name} is not an argument, {advice}")
 
 
 @_takes(PretrainOptions)

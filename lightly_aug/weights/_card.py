@@ -46,7 +46,7 @@ def write_card(metadata: Mapping[str, Any], *, parameters: int, width: int, **fi
         + (f", trained with {_cite(notes, method)}." if method else "."),
         "",
         "```python",
-        "from lightly_aug.weights import Backbone  # pip install 'lightly-aug[train]'",
+        "from lightly_aug.weights import Backbone  # lightly_aug, with its extra [train]",
         "",
         f'backbone = Backbone.from_pretrained("user/name"{own}).freeze()  # this repository, or a folder of its files',
         f'features = backbone(["photo.jpg"])  # (1, {width})',
