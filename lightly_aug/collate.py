@@ -5,7 +5,7 @@ import operator
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Never, SupportsIndex, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Never, SupportsIndex, Unpack, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from lightly_aug.engines import ENGINES, Plan, choose, load, lower, may_use_gpu,
 from lightly_aug.epochs import EpochCounter
 from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, is_image, pack, to_array
 from lightly_aug.operations import Floats
-from lightly_aug.options import Options, check_options
+from lightly_aug.options import OnError, Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
 from lightly_aug.samples import Taken, take_images
 from lightly_aug.view import View, describe_views
@@ -88,7 +88,7 @@ class BaseCollateFunction:
         mode: str | None = "RGB",
         decode: int | None = None,
         background: Background = "white",
-        on_error: Literal["raise", "skip", "replace"] = "raise",
+        on_error: OnError = "raise",
         **unknown: Never,
     ) -> None:
         check_options(self, unknown)
@@ -107,7 +107,7 @@ class BaseCollateFunction:
         check_choice(self, ("auto", "late", "worker"), render=render)
         check_choice(self, ENGINES, engine=engine)
         check_choice(self, (None, *MODES), mode=mode)
-        check_choice(self, ("raise", "skip", "replace"), on_error=on_error)
+        check_choice(self, get_args(OnError), on_error=on_error)
         if decode is not None:
             check_integer(self, least=1, decode=decode)
         if background is not None:
@@ -343,8 +343,7 @@ class BaseCollateFunction:
         return plan_views(self.views, self.engine)
 
     def _repr_html_(self) -> str:
-        plan = self.plan()
-        slow = ", ".join(repr(operation).split("(")[0] for operation in plan.slow)
+        slow = self.plan().slow_names
         note = f"{slow}: by the reference engine<br>" if slow else ""
         return head(repr(self).splitlines()[0]) + note + describe_views(self.views)
 

@@ -7,7 +7,10 @@ from typing import Literal, SupportsIndex, TypedDict
 
 from lightly_aug.invariances import Color, Shape, Texture
 
-__all__ = ["Options", "check_options"]
+__all__ = ["OnError", "Options", "check_options", "refuse_argument"]
+
+OnError = Literal["raise", "skip", "replace"]
+"""What a collate function does with images that cannot be read."""
 
 
 class Options(TypedDict, total=False):
@@ -30,7 +33,7 @@ class Options(TypedDict, total=False):
     mode: str | None
     decode: int | None
     background: str | tuple[int, int, int] | None
-    on_error: Literal["raise", "skip", "replace"]
+    on_error: OnError
 
 
 # Arguments of lightly and pl_bolts, and what to write here instead.
@@ -79,11 +82,16 @@ def check_options(owner: object, unknown: Iterable[str]) -> None:
         parameters = inspect.signature(type(owner)).parameters.values()
         known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
         known += [name for name in Options.__annotations__ if name not in known]
-        raise TypeError(f"{type(owner).__name__}: {'; '.join(_refuse(name, known) for name in names)}")
+        raise TypeError(f"{type(owner).__name__}: {'; '.join(refuse_argument(name, known) for name in names)}")
 
 
-def _refuse(name: str, known: list[str]) -> str:
-    """Say that an argument is unknown, and what to write instead."""
+def refuse_argument(name: str, known: Sequence[str]) -> str:
+    """Return a text that says that an argument is unknown, and what to write instead.
+
+    Args:
+        name: The argument.
+        known: The arguments that there are.
+    """
     advice = _FOREIGN.get(name)
     if advice is None:
         near = difflib.get_close_matches(name, known, n=1)

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from lightly_aug.checks import check_choice, check_integer
 from lightly_aug.methods import METHODS
 from lightly_aug.optional import extra
+from lightly_aug.options import OnError
 
 __all__ = ["PYTHON_ONLY", "PretrainOptions", "read_options"]
 
@@ -61,7 +62,7 @@ class PretrainOptions:
             "default twice the size of the views. 0 reads all pixels."
         },
     )
-    on_error: Literal["raise", "skip", "replace"] = field(
+    on_error: OnError = field(
         default="raise",
         metadata={
             "help": "For images that cannot be read: raise ends the run, skip leaves them out, replace takes another "
@@ -115,7 +116,7 @@ class PretrainOptions:
     def __post_init__(self) -> None:
         check_choice("pretrain", list(METHODS), method=self.method)
         check_choice("pretrain", ("auto", "small", "paper"), recipe=self.recipe)
-        check_choice("pretrain", ("raise", "skip", "replace"), on_error=self.on_error)
+        check_choice("pretrain", get_args(OnError), on_error=self.on_error)
         check_integer("pretrain", least=1, size=self.size, epochs=self.epochs, batch_size=self.batch_size)
         check_integer("pretrain", least=1, accumulate=self.accumulate, every=self.every, keep=self.keep)
         check_integer("pretrain", least=1, num_nodes=self.num_nodes)

@@ -78,10 +78,10 @@ ALLOWED = {
     ),
     "methods": "operations options collate recipes models",
     "plot": "checks optional images operations view batch collate evaluate plot",
-    "pretrain_options": "checks optional methods",
+    "pretrain_options": "checks optional options methods",
     "train": (
-        "__init__ atomic checks distributed optional status images indexed photographs support samples operations "
-        "batch collate recipes models weights evaluate methods plot pretrain_options train"
+        "__init__ atomic checks distributed optional options status images indexed photographs support samples "
+        "operations batch collate recipes models weights evaluate methods plot pretrain_options train"
     ),
     "classify": (
         "atomic checks distributed optional status indexed samples operations invariances view batch collate models "

@@ -159,6 +159,11 @@ class Plan:
         passes = (part for view in self.views for part in view if not part.fused)
         return tuple(dict.fromkeys(operation for part in passes for operation in part.operations))
 
+    @property
+    def slow_names(self) -> str:
+        """Their names, separated by commas."""
+        return _name(self.slow)
+
     def __repr__(self) -> str:
         lines = [f"Plan of {len(self.views)} view{'s' * (len(self.views) != 1)}"]
         for i, passes in enumerate(self.views):
@@ -167,11 +172,15 @@ class Plan:
                 continue
             lines.append(f"  view{'s' * (len(own) > 1)} {', '.join(own)}: {len(passes)} pass{'es' * (len(passes) > 1)}")
             for part in passes:
-                names = ", ".join(repr(operation).split("(")[0] for operation in part.operations)
-                lines.append(f"    {'fused' if part.fused else 'reference'}: {names}")
+                lines.append(f"    {'fused' if part.fused else 'reference'}: {_name(part.operations)}")
             if _keeps_sizes_apart(passes):
                 lines.append("    images of several sizes in one batch: all by the reference")
         return "\n".join(lines)
+
+
+def _name(operations: Iterable[Operation]) -> str:
+    """Return the names of operations, those of Kornia's modules by their module."""
+    return ", ".join(repr(operation).split("(")[0] for operation in operations)
 
 
 def _keeps_sizes_apart(passes: Sequence[Pass]) -> bool:

@@ -98,7 +98,7 @@ class Recipe:
     def views(self) -> list[View]:
         """The views before the normalisation, as the page shows them."""
         if not self.kinds:
-            return [View(*_unnormalized(view)) for view in _build(self.preset, self.size)]
+            return [view.without_normalize() for view in _build(self.preset, self.size)]
         return [view for kind in self.kinds for view in [View(*filter(is_active, kind.items))] * kind.count]
 
     @property
@@ -146,7 +146,7 @@ def choose(preset: str, size: int) -> Recipe:
     normalize = next((step for step in views[0].operations if isinstance(step, Normalize)), None)
     kinds = []
     for view, equal in groupby(views):
-        items = _group(_unnormalized(view))
+        items = _group(view.without_normalize().items)
         if items is None:
             return Recipe(preset, size, (), normalize)
         kinds.append(Kind(_complete(items), len(list(equal))))
@@ -163,11 +163,6 @@ def is_active(item: Item) -> bool:
 @lru_cache
 def _build(preset: str, size: int) -> tuple[View, ...]:
     return PRESETS[preset].views(size, seed=0, render="late").views  # "late" loads no engine
-
-
-def _unnormalized(view: View) -> list[Operation | Shared]:
-    """Return the items before the normalisation, which all presets have at the end, if at all."""
-    return [item for item in view.items if not isinstance(item, Normalize)]
 
 
 def _side(item: Item) -> int:

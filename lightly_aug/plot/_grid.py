@@ -44,12 +44,7 @@ class Drawn(NamedTuple):
 
 
 def draw_grid(batches: Sequence[Drawn], *, captions: bool = True, title: str = "", heads: Sequence[str] = ()) -> Figure:
-    """Draw images and their views, with the drawn numbers as captions.
-
-    The outline of a view's region on the image has the colour of the view's frame; dashes of several colours outline
-    a region that several views share. Kornia's geometric modules draw only when they run, so their views have no
-    outline. Views have their true relative sizes. If there are eight views or more, five or more successive views of
-    one size are drawn in one cell, row by row and without captions.
+    """Draw images and their views as `BaseCollateFunction.show` describes.
 
     Args:
         batches: Batches of the same images and views, side by side.

@@ -61,8 +61,7 @@ def training_curves(
         runs: Folder of a run of `pretrain`, or several of them, or their names and folders. A `metrics.csv` of
             Lightning's `CSVLogger` serves, too.
         measures: Names of the measures, in order; those that no run has are left out. Names are those in `metrics.csv`,
-            such as "waiting"; "lr" is the learning rate of the first group of parameters, which a `LearningRateMonitor`
-            among the callbacks logs.
+            such as "waiting"; "lr" is the learning rate of the first group of parameters.
         least_spread: A smaller spread is a collapse, as in `lightly_aug.train.Collapse`.
         least_rank: A smaller effective rank is one, too.
         title: Title of the figure.

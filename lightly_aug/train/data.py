@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from lightly_aug.images import image_files
 from lightly_aug.indexed import EpochSampler, Indexed
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
+from lightly_aug.options import OnError
 from lightly_aug.photographs import class_names
 from lightly_aug.recipes import ImageCollateFunction
 from lightly_aug.samples import take_images
@@ -243,7 +244,7 @@ def evaluation_loaders(
     size: int,
     normalize: Normalize | None,
     decode: int | None,
-    on_error: Literal["raise", "skip", "replace"] = "raise",
+    on_error: OnError = "raise",
     workers: int = 0,
     batch: int = 64,
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
@@ -265,7 +266,7 @@ def pair_batches(
     size: int,
     normalize: Normalize | None,
     decode: int | None,
-    on_error: Literal["raise", "skip", "replace"] = "raise",
+    on_error: OnError = "raise",
     count: int = 256,
 ) -> list[Any]:
     """Return batches of two views of some images, of one set of draws for all methods; of a stream the first ones."""

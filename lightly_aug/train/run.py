@@ -1,9 +1,8 @@
 """Train a method with one call."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
-from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from pathlib import Path
@@ -19,6 +18,7 @@ from lightly_aug.methods import METHODS
 from lightly_aug.models.base import SSLModel
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
+from lightly_aug.options import refuse_argument
 from lightly_aug.plot import training_curves
 from lightly_aug.pretrain_options import PretrainOptions
 from lightly_aug.train.build import (
@@ -93,21 +93,14 @@ def _takes(
     def decorate(run: Callable[[Any, PretrainOptions], Pretrained]) -> Callable[Concatenate[Any, P], Pretrained]:
         @wraps(run)
         def with_arguments(data: Any, *args: P.args, **kwargs: P.kwargs) -> Pretrained:
-            _refuse_unknown(options, kwargs)
+            known = list(signature(options).parameters)
+            if unknown := [name for name in kwargs if name not in known]:
+                raise TypeError(f"pretrain: {'; '.join(refuse_argument(name, known) for name in unknown)}")
             return run(data, options(*args, **kwargs))
 
         return cast(Callable[Concatenate[Any, P], Pretrained], with_arguments)
 
     return decorate
-
-
-def _refuse_unknown(options: Callable[..., PretrainOptions], given: Iterable[str]) -> None:
-    known = list(signature(options).parameters)
-    for name in given:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            advice = f"write {near[0]}" if near else f"these are: {', '.join(known)}"
-            raise TypeError(f"pretrain: {name} is not an argument, {advice}")
 
 
 @_takes(PretrainOptions)
