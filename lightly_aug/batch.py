@@ -1,7 +1,8 @@
 """The batch that travels from the workers to the device, and where to find things in it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Never, overload
 
 import torch
@@ -14,6 +15,7 @@ from lightly_aug.images import PackedImages
 from lightly_aug.operations import Normalize
 from lightly_aug.operations.seeded import SeededOperation
 from lightly_aug.samples import batch_members
+from lightly_aug.transport import receive, send
 from lightly_aug.view import View, describe_views
 
 if TYPE_CHECKING:
@@ -292,6 +294,32 @@ class Views:
         lines = [f"Views({counts}, {self.images.channels} channels, {state})"]
         lines += [f"  {i}: {view!r}" for i, view in enumerate(self.views)]
         return "\n".join(lines)
+
+
+def _send(views: Views) -> tuple[Callable[[dict[str, Any]], Views], tuple[dict[str, Any]]]:
+    return _receive, (_map_tensors(views.__dict__, send),)
+
+
+def _receive(state: dict[str, Any]) -> Views:
+    return Views(**_map_tensors(state, receive))
+
+
+def _map_tensors(state: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Change all tensors of a `Views`."""
+    images, lowered = state["images"], state["lowered"]
+    if lowered is not None:
+        lowered = lowered._replace(layout=lowered.layout._replace(words=change(lowered.layout.words)))
+    return state | {
+        "images": replace(images, pixels=change(images.pixels), shapes=change(images.shapes)),
+        "table": change(state["table"]),
+        "index": None if state["index"] is None else change(state["index"]),
+        "rendered": None if state["rendered"] is None else list(map(change, state["rendered"])),
+        "lowered": lowered,
+        "like": change(state["like"]),
+    }
+
+
+ForkingPickler.register(Views, _send)  # which pickles what goes from process to process, and nothing else
 
 
 class RenderedViews(list[Tensor]):

@@ -168,7 +168,7 @@ class BaseCollateFunction:
                 "call sampler.set_epoch(epoch)",
                 stacklevel=2,
             )
-        images = pack(arrays, taken.names)
+        images = pack(arrays, taken.names, travels=self.render == "late")
         self._check_channels(images.channels, taken.names[0])
         if taken.index is None:
             keys = place_keys(self._epochs.rank(), batch, len(images) // (max(self._sources) + 1))

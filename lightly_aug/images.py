@@ -14,14 +14,15 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import get_worker_info
+
+from lightly_aug import transport
+from lightly_aug.buffers import borrow
 
 __all__ = [
     "MODES",
     "Background",
     "ImageError",
     "PackedImages",
-    "empty",
     "image_files",
     "is_image",
     "pack",
@@ -264,12 +265,13 @@ class PackedImages:
         return self.pixels[offset : offset + h * w * self.channels].view(h, w, self.channels).permute(2, 0, 1)
 
 
-def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> PackedImages:
-    """Copy arrays into one buffer; in a DataLoader worker it is in shared memory, so that it is not copied again.
+def pack(arrays: Sequence[Pixels], names: Sequence[str], *, travels: bool = True) -> PackedImages:
+    """Copy arrays into one buffer.
 
     Args:
         arrays: Images, each (height, width, channels).
         names: What to call each of them in error messages.
+        travels: Whether they leave the process, if it is a DataLoader worker: the buffer is then in shared memory.
 
     Returns:
         The images, uint8 if all of them are, else float32 (uint8 divided by 255).
@@ -286,7 +288,8 @@ def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> PackedImages:
             )
     sizes = np.array([array.size for array in arrays], dtype=np.int64)
     raw = all(array.dtype == np.uint8 for array in arrays)
-    pixels = empty(int(sizes.sum()), torch.uint8 if raw else torch.float32)
+    size, dtype = int(sizes.sum()), torch.uint8 if raw else torch.float32
+    pixels = transport.empty(size, dtype) if travels else torch.from_numpy(borrow(size * dtype.itemsize)).view(dtype)
     shapes = torch.tensor([(0, *array.shape[:2]) for array in arrays], dtype=torch.int64)
     shapes[1:, 0] = torch.from_numpy(sizes.cumsum()[:-1])
     for array, start, size in zip(arrays, shapes[:, 0].tolist(), sizes.tolist(), strict=True):
@@ -296,16 +299,3 @@ def pack(arrays: Sequence[Pixels], names: Sequence[str]) -> PackedImages:
         else:
             np.copyto(place, array)
     return PackedImages(pixels, shapes, channels, raw)
-
-
-def empty(size: int, dtype: torch.dtype) -> Tensor:
-    """Allocate a 1-D tensor; in a DataLoader worker in shared memory, so that it is not copied on its way out.
-
-    Args:
-        size: The number of elements.
-        dtype: `torch.uint8` or `torch.float32`.
-    """
-    if get_worker_info() is None:  # NumPy asks for huge pages, which come faster
-        return torch.from_numpy(np.empty(size, dtype=np.uint8 if dtype == torch.uint8 else np.float32))
-    storage = torch.UntypedStorage._new_shared(size * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(storage)[:size]

@@ -27,7 +27,9 @@ ALLOWED = {
     "optional": "",
     "philox": "",
     "status": "",
-    "images": "",
+    "buffers": "",
+    "transport": "buffers",
+    "images": "buffers transport",
     "indexed": "checks distributed epochs",
     "samples": "philox images indexed",
     "photographs": "images optional",
@@ -43,14 +45,14 @@ ALLOWED = {
     "engines.cpu_kernels": "engines.program",
     "engines.gpu_layout": "operations engines.program",
     "engines.gpu_kernels": "engines.program engines.gpu_layout",
-    "engines.cpu": "images operations engines.program engines.plan engines.cpu_kernels",
+    "engines.cpu": "images operations transport engines.program engines.plan engines.cpu_kernels",
     "engines.gpu": "operations engines.program engines.plan engines.gpu_layout engines.gpu_kernels",
     "engines.rendering": (
         "images operations view engines.program engines.plan engines.gpu_layout engines.reference engines.cpu "
         "engines.gpu"
     ),
     "engines.__init__": "engines.plan engines.program engines.rendering",
-    "batch": "_html checks images operations samples view engines.__init__ plot._grid",
+    "batch": "_html checks images operations samples transport view engines.__init__ plot._grid",
     "options": "invariances",
     "collate": ("_html checks epochs philox images samples operations view engines.__init__ batch options plot._grid"),
     "recipes": "checks operations invariances view options collate",

@@ -21,8 +21,9 @@ from torch import Tensor
 from lightly_aug.engines import cpu_kernels as kernels
 from lightly_aug.engines.plan import find_stage
 from lightly_aug.engines.program import Output, Program, lower_colours, lower_move
-from lightly_aug.images import PackedImages, empty
+from lightly_aug.images import PackedImages
 from lightly_aug.operations import Operation
+from lightly_aug.transport import empty
 
 __all__ = ["knows", "run"]
 
