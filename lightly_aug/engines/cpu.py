@@ -48,7 +48,7 @@ def run(programs: list[Program]) -> list[Tensor]:
 
 def _run(program: Program) -> Tensor:
     n, channels, (height, width) = len(program.images), program.images.channels, program.move.size
-    result = empty(n * channels * height * width, torch.float32)
+    result = _allocate(n * channels * height * width, program.output.dtype)
     numbers = _numbers(program, result)
     threads = min(torch.get_num_threads(), n)
     if threads <= 1:
@@ -57,14 +57,34 @@ def _run(program: Program) -> Tensor:
         cuts = np.linspace(0, n, 4 * threads + 1).astype(int).tolist()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(partial(_RENDER, *numbers), cuts[:-1], cuts[1:]))
-    output = program.output
-    return result.view(n, channels, height, width).to(output.dtype, memory_format=output.memory_format)
+    if _is_channels_last(program.output):
+        return result.view(n, height, width, channels).permute(0, 3, 1, 2)
+    return result.view(n, channels, height, width)
+
+
+def _allocate(size: int, dtype: torch.dtype | None) -> Tensor:
+    return empty(size, torch.float32) if dtype == torch.float32 else empty(2 * size, torch.uint8).view(dtype)
+
+
+def _is_channels_last(output: Output) -> bool:
+    return output.memory_format == torch.channels_last
 
 
 def _numbers(program: Program, result: Tensor) -> tuple[Any, ...]:
     """Return the arguments of the kernel."""
-    views = kernels.Views(result.numpy(), program.images.channels, *program.move.size)
-    return _source(program), _moves(program), _steps(program), views
+    return _source(program), _moves(program), _steps(program), _views(program, result)
+
+
+def _views(program: Program, result: Tensor) -> kernels.Views:
+    halves = result.dtype != torch.float32
+    return kernels.Views(
+        np.empty(0, dtype=np.float32) if halves else result.numpy(),
+        result.view(torch.int16).numpy().view(np.uint16) if halves else np.empty(0, dtype=np.uint16),
+        result.dtype == torch.bfloat16,
+        _is_channels_last(program.output),
+        program.images.channels,
+        *program.move.size,
+    )
 
 
 def _source(program: Program) -> kernels.Source:

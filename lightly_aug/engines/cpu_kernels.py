@@ -36,12 +36,21 @@ _THREE = np.float32(3)
 _FOUR = np.float32(4)
 _FIVE = np.float32(5)
 _SIX = np.float32(6)
+# bits of float32, bfloat16 (its upper half) and float16, for rounding
+_MAGNITUDE, _INFINITY, _LAST_BIT = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000), np.uint32(1)
+_HALF_SHIFT, _BELOW_HALF, _NAN_OF_BFLOAT16 = np.uint32(16), np.uint32(0x7FFF), np.uint32(0x7FC0)
+_FLOAT16_SHIFT = np.uint32(13)
+_FLOAT16_BIAS = np.uint32(((127 - 15) << 23) - 0xFFF)  # of the exponents, less what rounds up
+_LEAST_NORMAL = np.uint32((127 - 14) << 23)  # of float16
+_INFINITY_OF_FLOAT16, _NAN_OF_FLOAT16, _SIGN_OF_FLOAT16 = np.uint32(0x7C00), np.uint32(0x7E00), np.uint32(0x8000)
+_HALF, _HALF_BITS = np.float32(0.5), np.uint32(0x3F000000)
 _RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)
 
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 _allocating = njit(**OPTIONS)
 # without counts of references to each argument, and without calls, in every row: 1.8 times as fast
 _inner = njit(**OPTIONS, _nrt=False, forceinline=True)
+_rounding = njit(nogil=True, error_model="numpy", _nrt=False, forceinline=True)  # to the last bit, NaN included
 _u = np.uint64
 
 
@@ -85,9 +94,22 @@ class Steps(NamedTuple):
 
 
 class Views(NamedTuple):
-    """The results, and their size."""
+    """The results, and their size; the buffer of the other dtype is empty, as in `Source`.
 
-    pixels: Array
+    Attributes:
+        floats: 1-D float32.
+        halves: 1-D uint16, the bits of bfloat16 or float16.
+        brain: Whether they are those of bfloat16.
+        last: Whether the channels of a pixel are next to each other, instead of the pixels of a channel.
+        channels: The number of channels.
+        height: The number of rows.
+        width: The number of columns.
+    """
+
+    floats: Array
+    halves: Array
+    brain: bool
+    last: bool
     channels: int
     height: int
     width: int
@@ -517,6 +539,59 @@ def _blur_row(out, begin, k, upwards, size, weights, padded, ring, above, below)
     return first, last
 
 
+# --- views of 16 bits, and with the channels last ---------------------------------------------------------------
+
+
+@_rounding
+def _round_to_bfloat16(value):
+    """The bits of the nearest bfloat16, or the even one of two."""
+    bits = np.float32(value).view(np.uint32)
+    above = np.uint32(np.uint32(bits >> _HALF_SHIFT) & _LAST_BIT)
+    rounded = np.uint32(bits + np.uint32(above + _BELOW_HALF)) >> _HALF_SHIFT
+    return np.uint16(_NAN_OF_BFLOAT16 if np.uint32(bits & _MAGNITUDE) > _INFINITY else rounded)
+
+
+@_rounding
+def _round_to_float16(value):
+    """The bits of the nearest float16, or the even one of two; infinity from 65,520 on."""
+    bits = np.float32(value).view(np.uint32)
+    magnitude = np.uint32(bits & _MAGNITUDE)
+    # adding 0.5 moves the last bit of a subnormal float16 to the last bit of a float32, where the sum is rounded
+    subnormal = np.uint32(np.float32(magnitude.view(np.float32) + _HALF).view(np.uint32) - _HALF_BITS)
+    above = np.uint32(np.uint32(magnitude >> _FLOAT16_SHIFT) & _LAST_BIT)
+    normal = np.uint32(magnitude - np.uint32(_FLOAT16_BIAS - above)) >> _FLOAT16_SHIFT
+    rounded = subnormal if magnitude < _LEAST_NORMAL else min(normal, _INFINITY_OF_FLOAT16)
+    rounded = _NAN_OF_FLOAT16 if magnitude > _INFINITY else rounded
+    return np.uint16(np.uint32(rounded) | np.uint32(np.uint32(bits >> _HALF_SHIFT) & _SIGN_OF_FLOAT16))
+
+
+@_inner
+def _round(canvas, rounded, begin, n, brain):
+    """Round the n numbers of a finished view to 16 bits."""
+    if brain:
+        for x in range(_u(n)):
+            rounded[_u(begin) + x] = _round_to_bfloat16(canvas[x])
+    else:
+        for x in range(_u(n)):
+            rounded[_u(begin) + x] = _round_to_float16(canvas[x])
+
+
+@_inner
+def _interleave(planes, out, begin, channels, plane):
+    """Copy a view with the channels last."""
+    if channels == 3:
+        green, blue = _u(plane), _u(2 * plane)
+        for x in range(_u(plane)):
+            at = _u(begin) + _u(3) * x
+            out[at] = planes[x]
+            out[at + _u(1)] = planes[green + x]
+            out[at + _u(2)] = planes[blue + x]
+        return
+    for c in range(channels):
+        for x in range(_u(plane)):
+            out[_u(begin + c) + _u(channels) * x] = planes[_u(c * plane) + x]
+
+
 # --- one image after the other ----------------------------------------------------------------------------------
 
 
@@ -543,17 +618,33 @@ def _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, sc
         _run_steps(out, row, size, codes, values, blur, codes.size, _ZERO, mean, scale)
 
 
+@_inner
+def _store(canvas, rounded, singles, halves, begin, brain, channels_last, size):
+    """Store a finished view where it will be, from `begin` on, if that is not where it was rendered."""
+    numbers = size.channels * size.plane
+    if halves.size == 0:
+        _interleave(canvas, singles, begin, size.channels, size.plane)
+    elif channels_last:
+        _round(canvas, rounded, 0, numbers, brain)
+        _interleave(rounded, halves, begin, size.channels, size.plane)
+    else:
+        _round(canvas, halves, begin, numbers, brain)
+
+
 def render(source, moves, steps, views, first, last):
     """Render the images from `first` up to `last`; the engine compiles it."""
     integers, floats, offsets, sizes = source  # once: an array that leaves a tuple is counted, which slows rows down
     kind, antialias, clamp, boxes, resized, maps = moves
     all_codes, all_values, contrast, blur, sigma, mean, scale = steps
-    out, channels, height, width = views
+    singles, halves, brain, channels_last, channels, height, width = views
     size = _Size(channels, height, width, height * width)
+    numbers = channels * size.plane
+    in_place = halves.size == 0 and not channels_last
+    out = singles if in_place else np.empty(numbers, dtype=np.float32)
+    rounded = np.empty(numbers if channels_last and halves.size else 0, dtype=np.uint16)
     for i in range(first, last):
-        begin, codes, values, to_source = i * channels * size.plane, all_codes[i], all_values[i], maps[i]
+        begin, codes, values, to_source = i * numbers if in_place else 0, all_codes[i], all_values[i], maps[i]
         turned = kind != ROTATE and to_source[0, 0] == 0  # rows of the view are columns of the resized image
-        upwards = kind != ROTATE and to_source[0, 0] < 0  # its rows are needed from the last to the first
         radius = int(4 * sigma[i] + 0.5)
         end = blur if radius > 0 else codes.size
         contrasts = contrast[i] >= 0
@@ -571,36 +662,33 @@ def render(source, moves, steps, views, first, last):
                 first_row, first_column, boxes[i], resized[i], to_source, kind, antialias,
                 1.0 if floats.size else 1 / 255, channels,
             )  # fmt: skip
-        done = 0
-        if turned:
-            target = np.empty(channels * size.plane, dtype=np.float32)
-            for k in range(width):
-                x = _row_number(k, to_source[0, 1] < 0, width)
-                done = _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring,
-                                   x, target, x * height, size)  # fmt: skip
-            _transpose(target, out, begin, size)
-        gray = 0.0
-        for k in range(height):
-            y = _row_number(k, upwards, height)
-            row = begin + y * width
-            if kind == ROTATE:
-                _rotate_row(integers, floats, offsets[i], sizes[i, 0], sizes[i, 1], to_source, y, out, row, size)
-            elif not turned:
-                done = _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring,
-                                   y, out, row, size)  # fmt: skip
-            if clamp:
-                _clamp_rows(out, row, size)
-            _run_steps(out, row, size, codes, values, 0, stop, _ZERO, mean, scale)
-            if contrasts:
-                gray += _sum_grays(out, row, size)
-            elif radius > 0:
-                ready = _blur_row(out, begin, k, upwards, size, weights, padded, blurred, above, below)
-                _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, scale)
-        if contrasts:
-            average = np.float32(gray / size.plane)
-            for k in range(height):
-                row = begin + _row_number(k, upwards, height) * width
-                _run_steps(out, row, size, codes, values, stop, end, average, mean, scale)
-                if radius > 0:
+        target = np.empty(numbers if turned else 0, dtype=np.float32)
+        done, gray, average = 0, 0.0, _ZERO
+        for look in range(-1 if turned else 0, 2 if contrasts else 1):
+            # rows are needed from the last to the first where the view is upside down
+            upwards = kind != ROTATE and to_source[0, 1 if look < 0 else 0] < 0
+            side = width if look < 0 else height
+            for k in range(side):
+                y = _row_number(k, upwards, side)
+                row = y * height if look < 0 else begin + y * width
+                if look == 0 and kind == ROTATE:
+                    _rotate_row(integers, floats, offsets[i], sizes[i, 0], sizes[i, 1], to_source, y, out, row, size)
+                elif look < 0 or (look == 0 and not turned):
+                    done = _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring,
+                                       y, target if turned else out, row, size)  # fmt: skip
+                if look < 0:
+                    continue
+                if look == 0 and clamp:
+                    _clamp_rows(out, row, size)
+                _run_steps(out, row, size, codes, values, 0 if look == 0 else stop, stop if look == 0 else end,
+                           average, mean, scale)  # fmt: skip
+                if look == 0 and contrasts:
+                    gray += _sum_grays(out, row, size)
+                elif radius > 0:
                     ready = _blur_row(out, begin, k, upwards, size, weights, padded, blurred, above, below)
                     _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, scale)
+            if look < 0:
+                _transpose(target, out, begin, size)
+            average = np.float32(gray / size.plane)
+        if not in_place:
+            _store(out, rounded, singles, halves, i * numbers, brain, channels_last, size)
