@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cases import Array, examples, noise, seeds, size_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
@@ -316,6 +316,7 @@ def assert_stored(batch: Views, dtype: torch.dtype, layout: torch.memory_format)
 
 @layouts
 @given(values=st.lists(st.floats(width=32), min_size=1, max_size=40))
+@example(values=[np.nan, -np.nan, np.inf, -np.inf, 3e38, -65520.0, 65519.0, 0.0, 1e-45])
 def test_any_number_is_stored_as_torch_rounds_it(
     dtype: torch.dtype, layout: torch.memory_format, values: list[float]
 ) -> None:
