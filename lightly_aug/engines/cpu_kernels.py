@@ -52,8 +52,9 @@ _RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
 _allocating = njit(**OPTIONS)
 # without counts of references to each argument, and without calls, in every row: 1.8 times as fast
-_inner = njit(**OPTIONS, _nrt=False, forceinline=True)
-_rounding = njit(nogil=True, error_model="numpy", _nrt=False, forceinline=True)  # to the last bit, NaN included
+_INLINED: dict[str, Any] = {"_nrt": False, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_inner = njit(**OPTIONS, **_INLINED)
+_rounding = njit(nogil=True, error_model="numpy", **_INLINED)  # to the last bit, NaN included
 _u = np.uint64
 
 
