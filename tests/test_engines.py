@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.cases import Array, examples, noise, seeds, size_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
@@ -291,6 +291,64 @@ def test_the_result_has_the_dtype_and_layout_asked_for(
         assert view.is_contiguous(memory_format=memory_format)
         step = torch.finfo(dtype).eps * truth.abs().max()
         torch.testing.assert_close(view.double(), truth, rtol=0, atol=max(1e-4, float(step)))
+
+
+# --- the CPU engine: views of 16 bits, and with the channels last -----------------------------------------------
+
+LAYOUTS = [
+    (dtype, layout)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    for layout in (torch.contiguous_format, torch.channels_last)
+]
+layouts = pytest.mark.parametrize(("dtype", "layout"), LAYOUTS)
+
+
+def assert_stored(batch: Views, dtype: torch.dtype, layout: torch.memory_format) -> None:
+    """Views of any dtype and layout are those of float32, as torch rounds them: every bit, except those of a NaN."""
+    for stored, single in zip(rendered(batch, "cpu", dtype, layout), rendered(batch, "cpu"), strict=True):
+        expected = single.to(dtype)
+        assert stored.is_contiguous(memory_format=layout)
+        bits = {2: torch.int16, 4: torch.int32}[dtype.itemsize]
+        numbers = ~expected.isnan()
+        assert torch.equal(stored.isnan(), ~numbers)
+        assert torch.equal(stored.contiguous().view(bits)[numbers], expected.view(bits)[numbers])
+
+
+@layouts
+@given(values=st.lists(st.floats(width=32), min_size=1, max_size=40))
+@example(values=[np.uint64(2**63 - 1).view(np.float64).item()])  # a NaN that rounds up to no NaN
+@example(values=[np.nan, -np.nan, np.inf, -np.inf, 3e38, -65520.0, 65519.0, 0.0, 1e-45])
+def test_any_number_is_stored_as_torch_rounds_it(
+    dtype: torch.dtype, layout: torch.memory_format, values: list[float]
+) -> None:
+    batch = pack([View(Resize(1))], [np.zeros((1, 1, 1), dtype=np.float32)] * len(values))
+    batch.images.pixels[:] = torch.tensor(values)  # of which collate functions refuse those that are not finite
+    assert_stored(batch, dtype, layout)
+
+
+@layouts
+def test_numbers_around_every_tie_are_stored_as_torch_rounds_them(
+    dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    """All finite float32 numbers whose lower bits are 0, or next to where a bfloat16, float16 or its subnormal ties."""
+    upper = np.arange(1 << 16, dtype=np.uint32) << 16
+    lower = np.array([0, 1, 0xFFF, 0x1000, 0x1001, 0x7FFF, 0x8000, 0x8001], dtype=np.uint32)
+    values = (upper[:, None] | lower).view(np.float32).reshape(1 << 9, -1, 1)
+    batch = pack([View(Crop(values.shape[:2], 0, 0))], [np.where(np.isfinite(values), values, 0)])
+    assert_stored(batch, dtype, layout)
+
+
+@layouts
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_views_of_every_layout_have_the_same_values(
+    dtype: torch.dtype, layout: torch.memory_format, channels: int
+) -> None:
+    colours = [ColorJitter(0.8, 0.8)] if channels in (1, 3) else [ColorJitter(0.8)]
+    views = [
+        View(Shape((9, 14), vflip=0.5), *colours, Texture(), Normalize(0.5, 0.3)),
+        View(RandomResizedCrop(8), RandomRotation90(0.8), Texture(1.0)),
+    ]
+    assert_stored(pack(views, some(channels=channels)), dtype, layout)
 
 
 @every

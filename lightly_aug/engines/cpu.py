@@ -9,7 +9,8 @@ The kernels are compiled when this module is first imported, once on a machine (
 import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from itertools import pairwise
+from math import prod
 from threading import Timer
 from typing import Any, Final
 
@@ -44,28 +45,72 @@ def run(programs: list[Program]) -> list[Tensor]:
     Returns:
         For each view of each program a tensor `(n, channels, height, width)` of its dtype and memory format.
     """
-    return [_run(one) for program in programs for one in program.split()]
-
-
-def _run(program: Program) -> Tensor:
-    n, channels, (height, width) = len(program.images), program.images.channels, program.move.size
-    result = empty(n * channels * height * width, torch.float32)
-    numbers = _numbers(program, result)
-    threads = min(torch.get_num_threads(), n)
+    parts = [part for program in programs for part in program.split()]
+    results = [_allocate(prod(_shape(part)), part.output.dtype) for part in parts]
+    arguments = [_arguments(part, result) for part, result in zip(parts, results, strict=True)]
+    threads = min(torch.get_num_threads(), sum(len(part.images) for part in parts))
     if threads <= 1:
-        _RENDER(*numbers, 0, n)
+        for part, own in zip(parts, arguments, strict=True):
+            _RENDER(*own, 0, len(part.images))
     else:
-        cuts = np.linspace(0, n, 4 * threads + 1).astype(int).tolist()
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(partial(_RENDER, *numbers), cuts[:-1], cuts[1:]))
-    output = program.output
-    return result.view(n, channels, height, width).to(output.dtype, memory_format=output.memory_format)
+            tasks = [
+                pool.submit(_RENDER, *own, first, last)
+                for own, cuts in zip(arguments, _cut(parts, 4 * threads), strict=True)
+                for first, last in pairwise(cuts)
+            ]
+        for task in tasks:
+            task.result()
+    return [_shaped(part, result) for part, result in zip(parts, results, strict=True)]
 
 
-def _numbers(program: Program, result: Tensor) -> tuple[Any, ...]:
+def _shape(program: Program) -> tuple[int, int, int, int]:
+    return len(program.images), program.images.channels, *program.move.size
+
+
+def _cut(programs: list[Program], pieces: int) -> list[list[int]]:
+    """Cut the images of programs into about as many pieces, and so that each has about as many pixels."""
+    values = [prod(_shape(program)) for program in programs]
+    counts = [
+        min(max(round(pieces * own / max(sum(values), 1)), 1), len(program.images))
+        for own, program in zip(values, programs, strict=True)
+    ]
+    return [
+        np.linspace(0, len(program.images), count + 1).astype(int).tolist()
+        for count, program in zip(counts, programs, strict=True)
+    ]
+
+
+def _shaped(program: Program, result: Tensor) -> Tensor:
+    n, channels, height, width = _shape(program)
+    if _is_channels_last(program.output):
+        return result.view(n, height, width, channels).permute(0, 3, 1, 2)
+    return result.view(n, channels, height, width)
+
+
+def _allocate(size: int, dtype: torch.dtype | None) -> Tensor:
+    return empty(size, torch.float32) if dtype == torch.float32 else empty(2 * size, torch.uint8).view(dtype)
+
+
+def _is_channels_last(output: Output) -> bool:
+    return output.memory_format == torch.channels_last
+
+
+def _arguments(program: Program, result: Tensor) -> tuple[Any, ...]:
     """Return the arguments of the kernel."""
-    views = kernels.Views(result.numpy(), program.images.channels, *program.move.size)
-    return _source(program), _moves(program), _steps(program), views
+    return _source(program), _moves(program), _steps(program), _views(program, result)
+
+
+def _views(program: Program, result: Tensor) -> kernels.Views:
+    halves = result.dtype != torch.float32
+    return kernels.Views(
+        np.empty(0, dtype=np.float32) if halves else result.numpy(),
+        result.view(torch.int16).numpy().view(np.uint16) if halves else np.empty(0, dtype=np.uint16),
+        result.dtype == torch.bfloat16,
+        _is_channels_last(program.output),
+        program.images.channels,
+        *program.move.size,
+    )
 
 
 def _source(program: Program) -> kernels.Source:
@@ -113,7 +158,7 @@ def _compile() -> Any:
 
 def _try(program: Program, *, keep: bool) -> Any:
     render = njit(**kernels.OPTIONS, cache=keep)(kernels.render)
-    render(*_numbers(program, torch.empty(0)), 0, 0)
+    render(*_arguments(program, torch.empty(0)), 0, 0)
     render.disable_compile()
     return render
 

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from lightly_aug.engines.program import (
     BRIGHTNESS,
@@ -36,10 +39,22 @@ _THREE = np.float32(3)
 _FOUR = np.float32(4)
 _FIVE = np.float32(5)
 _SIX = np.float32(6)
+# bits of float32, bfloat16 (its upper half) and float16, for rounding
+_MAGNITUDE, _INFINITY, _LAST_BIT = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000), np.uint32(1)
+_HALF_SHIFT, _BELOW_HALF, _NAN_OF_BFLOAT16 = np.uint32(16), np.uint32(0x7FFF), np.uint32(0x7FC0)
+_FLOAT16_SHIFT = np.uint32(13)
+_FLOAT16_BIAS = np.uint32(((127 - 15) << 23) - 0xFFF)  # of the exponents, less what rounds up
+_LEAST_NORMAL = np.uint32((127 - 14) << 23)  # of float16
+_INFINITY_OF_FLOAT16, _NAN_OF_FLOAT16, _SIGN_OF_FLOAT16 = np.uint32(0x7C00), np.uint32(0x7E00), np.uint32(0x8000)
+_HALF, _HALF_BITS = np.float32(0.5), np.uint32(0x3F000000)
 _RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)
 
 OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-_inner = njit(**OPTIONS)
+_allocating = njit(**OPTIONS)
+# without counts of references to each argument, and without calls, in every row: 1.8 times as fast
+_INLINED: dict[str, Any] = {"_nrt": False, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_inner = njit(**OPTIONS, **_INLINED)
+_rounding = njit(nogil=True, error_model="numpy", **_INLINED)  # to the last bit, NaN included
 _u = np.uint64
 
 
@@ -83,9 +98,22 @@ class Steps(NamedTuple):
 
 
 class Views(NamedTuple):
-    """The results, and their size."""
+    """The results, and their size; the buffer of the other dtype is empty, as in `Source`.
 
-    pixels: Array
+    Attributes:
+        floats: 1-D float32.
+        halves: 1-D uint16, the bits of bfloat16 or float16.
+        brain: Whether they are those of bfloat16.
+        last: Whether the channels of a pixel are next to each other, instead of the pixels of a channel.
+        channels: The number of channels.
+        height: The number of rows.
+        width: The number of columns.
+    """
+
+    floats: Array
+    halves: Array
+    brain: bool
+    last: bool
     channels: int
     height: int
     width: int
@@ -123,11 +151,11 @@ def _cubic(x, a):
     return 0.0
 
 
-@_inner
+@_allocating
 def _weigh_axis(starts, size, resized, slope, shift, kind, antialias, gain, stride, outside):
     """Compute the weights of one axis: result number x is resized number slope * x + shift, or nothing outside.
 
-    Return (taps * results) weights, and fill in where in the source the taps of each result start; `outside` for
+    Return (results * taps) weights, and fill in where in the source the taps of each result start; `outside` for
     nothing. The number of taps is even, since they are taken in pairs.
     """
     scale = size / resized
@@ -156,14 +184,14 @@ def _weigh_axis(starts, size, resized, slope, shift, kind, antialias, gain, stri
             distance = abs(j - center + 0.5) / stretch
             weight = _cubic(distance, a) if kind == BICUBIC else max(1 - distance, 0.0)
             total += weight
-            weights[(min(max(j, 0), size - 1) - start) * n + x] += weight * gain
+            weights[x * taps + min(max(j, 0), size - 1) - start] += weight * gain
         for j in range(taps):
-            weights[j * n + x] /= total
+            weights[x * taps + j] /= total
         starts[x] = start * stride
     return weights
 
 
-@_inner
+@_allocating
 def _plan_resize(first_row, first_column, box, resized, to_source, kind, antialias, gain, channels):
     """Compute the weights of both axes of one image, times `gain`, and make room for its rows.
 
@@ -191,48 +219,91 @@ def _read_line(integers, floats, begin, line, count):
 
 
 @_inner
-def _resample_across(line, weights, starts, ring, target, channels):
-    """Resample one row of the source, its channels interleaved, into planes of the ring, from `target` on."""
-    width = starts.size
-    for j in range(0, weights.size // width, 2):
-        w0, w1 = _u(j * width), _u((j + 1) * width)
-        x0, x1 = _u(j * channels), _u((j + 1) * channels)
-        if channels == 3:
-            _add_two_taps_rgb(line, weights, starts, w0, w1, x0, x1, _u(width), ring, _u(target), j == 0)
+def _mix_rows(source, box, weights, start, y, rows, line):
+    """Resample the rows of the box down, from number `start` on, into row y of `rows` in the result."""
+    for j in range(0, weights.size // rows, 4):
+        w0, a = _find_row(box, weights, start, y, rows, j)
+        w1, b = _find_row(box, weights, start, y, rows, j + 1)
+        w2, c = _find_row(box, weights, start, y, rows, j + 2)
+        w3, d = _find_row(box, weights, start, y, rows, j + 3)
+        if j > 0 and w0 == 0 and w1 == 0 and w2 == 0 and w3 == 0:
             continue
-        for c in range(channels):
-            plane = _u(target + c * width)
-            for x in range(_u(width)):
-                at = _u(starts[x] + c)
-                before = _ZERO if j == 0 else ring[plane + x]
-                ring[plane + x] = before + weights[w0 + x] * line[x0 + at] + weights[w1 + x] * line[x1 + at]
+        for x in range(_u(box.numbers)):
+            before = _ZERO if j == 0 else line[x]
+            near = w0 * np.float32(source[a + x]) + w1 * np.float32(source[b + x])
+            line[x] = before + near + w2 * np.float32(source[c + x]) + w3 * np.float32(source[d + x])
 
 
 @_inner
-def _add_two_taps_rgb(line, weights, starts, w0, w1, x0, x1, width, ring, red, first):
-    green = red + width
-    blue = green + width
-    for x in range(width):
-        at, w, v = _u(starts[x]), weights[w0 + x], weights[w1 + x]
-        r = w * line[x0 + at] + v * line[x1 + at]
-        g = w * line[x0 + at + _u(1)] + v * line[x1 + at + _u(1)]
-        b = w * line[x0 + at + _u(2)] + v * line[x1 + at + _u(2)]
-        if first:
-            ring[red + x] = r
-            ring[green + x] = g
-            ring[blue + x] = b
-        else:
-            ring[red + x] += r
-            ring[green + x] += g
-            ring[blue + x] += b
+def _find_row(box, weights, start, y, rows, j):
+    """Return the weight of tap j of row y, and where its row begins in the source."""
+    taps = weights.size // rows
+    weight = weights[y * taps + j] if j < taps else _ZERO
+    return weight, _u(box.begin + min(start + j, box.rows - 1) * box.stride)
+
+
+@intrinsic
+def _weigh_pixels(typing, line, at, weights, w, taps):
+    """Sum `taps` pixels of three channels, from `line[at]` on, times the weights from `weights[w]` on.
+
+    The channels of a pixel are the lanes of a vector. The fourth lane is the first channel of the next pixel and is
+    ignored. Without this, LLVM computes them one after the other.
+    """
+    single = types.float32
+    signature = types.UniTuple(single, 3)(line, at, weights, w, taps)
+
+    def generate(context, builder, signature, arguments):
+        line, at, weights, w, taps = arguments
+        data = [
+            context.make_array(kind)(context, builder, value).data
+            for kind, value in ((signature.args[0], line), (signature.args[2], weights))
+        ]
+        number = ir.FloatType()
+        pixel = ir.VectorType(number, 4)
+        total = cgutils.alloca_once_value(builder, ir.Constant(pixel, [0.0] * 4))
+        with cgutils.for_range(builder, taps, intp=taps.type) as loop:
+            place = builder.add(at, builder.mul(loop.index, ir.Constant(at.type, 3)))
+            address = builder.bitcast(builder.gep(data[0], [place]), pixel.as_pointer())
+            values = builder.load(address, align=4)
+            weight = builder.load(builder.gep(data[1], [builder.add(w, loop.index)]))
+            lanes = builder.insert_element(ir.Constant(pixel, ir.Undefined), weight, ir.IntType(32)(0))
+            lanes = builder.shuffle_vector(lanes, lanes, ir.Constant(ir.VectorType(ir.IntType(32), 4), [0] * 4))
+            product = builder.fmul(lanes, values, flags=("fast",))
+            builder.store(builder.fadd(builder.load(total), product, flags=("fast",)), total)
+        whole = builder.load(total)
+        channels = [builder.extract_element(whole, ir.IntType(32)(c)) for c in range(3)]
+        return context.make_tuple(builder, signature.return_type, channels)
+
+    return signature, generate
+
+
+@_inner
+def _resample_across(line, weights, starts, out, row, channels, plane):
+    """Resample one line, its channels interleaved, into planes, from `row` on."""
+    n = _u(starts.size)
+    taps = _u(weights.size) // n
+    if channels == 3:
+        red, green, blue = _u(row), _u(row + plane), _u(row + 2 * plane)
+        for x in range(n):
+            r, g, b = _weigh_pixels(line, _u(starts[x]), weights, x * taps, taps)
+            out[red + x] = r
+            out[green + x] = g
+            out[blue + x] = b
+        return
+    for c in range(channels):
+        target = _u(row + c * plane)
+        for x in range(n):
+            at, total = _u(starts[x] + c), _ZERO
+            for j in range(taps):
+                total += weights[x * taps + j] * line[at + j * _u(channels)]
+            out[target + x] = total
 
 
 @_inner
 def _resample_down(ring, weights, start, y, taps, out, row, width, channels, plane):
     """Resample the rows in the ring, from number `start` of the box on, into row y of the result, at `row`."""
-    rows = weights.size // taps
     for j in range(0, taps, 2):
-        w0, w1 = weights[j * rows + y], weights[(j + 1) * rows + y]
+        w0, w1 = weights[y * taps + j], weights[y * taps + j + 1]
         if j > 0 and w0 == 0 and w1 == 0:
             continue
         row0, row1 = (start + j) % taps * channels * width, (start + j + 1) % taps * channels * width
@@ -247,11 +318,14 @@ def _resample_down(ring, weights, start, y, taps, out, row, width, channels, pla
 
 
 @_inner
-def _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring, y, out, row, size):
+def _resize_row(
+    integers, floats, box, shrinks, done, down, first_row, across, first_column, line, ring, y, out, row, size
+):
     """Resize one row, number y of the result, which begins at `row`.
 
-    The ring holds rows of the box, resampled across, one for each tap of the weights down: the last of the `done` rows
-    that have been read so far.
+    Where the result has fewer rows than the box, the rows of the box are resampled down first, since that reads
+    consecutive numbers, and then only one line is resampled across. Else each row of the box is resampled across once:
+    the ring holds them, one for each tap of the weights down, the last of the `done` rows that have been read so far.
 
     Return how many rows have been read now.
     """
@@ -261,10 +335,17 @@ def _resize_row(integers, floats, box, done, down, first_row, across, first_colu
             for x in range(_u(width)):
                 out[_u(row + c * size.plane) + x] = 0
         return done
+    if shrinks:
+        if floats.size:
+            _mix_rows(floats, box, down, start, y, first_row.size, line)
+        else:
+            _mix_rows(integers, box, down, start, y, first_row.size, line)
+        _resample_across(line, across, first_column, out, row, size.channels, size.plane)
+        return done
     done = max(done, start)
     while done < min(start + taps, box.rows):
         _read_line(integers, floats, _u(box.begin + done * box.stride), line, box.numbers)
-        _resample_across(line, across, first_column, ring, done % taps * size.channels * width, size.channels)
+        _resample_across(line, across, first_column, ring, done % taps * size.channels * width, size.channels, width)
         done += 1
     _resample_down(ring, down, start, y, taps, out, row, width, size.channels, size.plane)
     return done
@@ -407,7 +488,7 @@ def _sum_grays(out, row, size):
 # --- blur -------------------------------------------------------------------------------------------------------
 
 
-@_inner
+@_allocating
 def _plan_blur(sigma, radius, channels, height, width):
     """Compute the kernel of one image and make room for its rows.
 
@@ -496,23 +577,95 @@ def _blur_down(ring, plane, above, below, width, weights, out, row):
 
 
 @_inner
-def _blur_row(out, begin, k, upwards, size, weights, padded, ring, above, below):
+def _copy_first_channel(out, row, size):
+    for c in range(1, size.channels):
+        target = _u(row + c * size.plane)
+        for x in range(_u(size.width)):
+            out[target + x] = out[_u(row) + x]
+
+
+@_inner
+def _is_gray(codes, blur):
+    """Whether the channels are equal in front of the blur, in an image of three channels."""
+    gray = False
+    for k in range(blur):
+        gray = codes[k] == GRAYSCALE or (gray and codes[k] != NORMALIZE)
+    return gray
+
+
+@_inner
+def _blur_row(out, begin, k, upwards, size, gray, weights, padded, ring, above, below):
     """Take in the k-th row of a view, in the order in which rows come, and blur the rows that waited for it.
 
-    Return the first and the last of them, in the same order.
+    Of a gray image one channel is blurred. Return the first and the last of them, in the same order.
     """
-    height, width, radius = size.height, size.width, weights.size - 2
+    height, width, radius, channels = size.height, size.width, weights.size - 2, 1 if gray else size.channels
     depth = min(2 * radius + 1, height)
     row = _row_number(k, upwards, height) * width + begin
-    for c in range(size.channels):
+    for c in range(channels):
         _blur_across(out, row + c * size.plane, width, weights, padded, ring, (c * depth + k % depth) * width)
     first, last = max(k - radius, 0), height if k == height - 1 else k - radius + 1
     for j in range(first, last):
         row = _row_number(j, upwards, height) * width + begin
         _locate_rows(j, height, width, depth, radius, above, below)
-        for c in range(size.channels):
+        for c in range(channels):
             _blur_down(ring, c * depth * width, above, below, width, weights, out, row + c * size.plane)
+        if gray:
+            _copy_first_channel(out, row, size)
     return first, last
+
+
+# --- views of 16 bits, and with the channels last ---------------------------------------------------------------
+
+
+@_rounding
+def _round_to_bfloat16(value):
+    """The bits of the nearest bfloat16, or the even one of two."""
+    bits = np.float32(value).view(np.uint32)
+    above = np.uint32(np.uint32(bits >> _HALF_SHIFT) & _LAST_BIT)
+    rounded = np.uint32(bits + np.uint32(above + _BELOW_HALF)) >> _HALF_SHIFT
+    return np.uint16(_NAN_OF_BFLOAT16 if np.uint32(bits & _MAGNITUDE) > _INFINITY else rounded)
+
+
+@_rounding
+def _round_to_float16(value):
+    """The bits of the nearest float16, or the even one of two; infinity from 65,520 on."""
+    bits = np.float32(value).view(np.uint32)
+    magnitude = np.uint32(bits & _MAGNITUDE)
+    # adding 0.5 moves the last bit of a subnormal float16 to the last bit of a float32, where the sum is rounded
+    subnormal = np.uint32(np.float32(magnitude.view(np.float32) + _HALF).view(np.uint32) - _HALF_BITS)
+    above = np.uint32(np.uint32(magnitude >> _FLOAT16_SHIFT) & _LAST_BIT)
+    normal = np.uint32(magnitude - np.uint32(_FLOAT16_BIAS - above)) >> _FLOAT16_SHIFT
+    rounded = subnormal if magnitude < _LEAST_NORMAL else min(normal, _INFINITY_OF_FLOAT16)
+    rounded = _NAN_OF_FLOAT16 if magnitude > _INFINITY else rounded
+    return np.uint16(np.uint32(rounded) | np.uint32(np.uint32(bits >> _HALF_SHIFT) & _SIGN_OF_FLOAT16))
+
+
+@_inner
+def _round(canvas, rounded, begin, n, brain):
+    """Round the n numbers of a finished view to 16 bits."""
+    if brain:
+        for x in range(_u(n)):
+            rounded[_u(begin) + x] = _round_to_bfloat16(canvas[x])
+    else:
+        for x in range(_u(n)):
+            rounded[_u(begin) + x] = _round_to_float16(canvas[x])
+
+
+@_inner
+def _interleave(planes, out, begin, channels, plane):
+    """Copy a view with the channels last."""
+    if channels == 3:
+        green, blue = _u(plane), _u(2 * plane)
+        for x in range(_u(plane)):
+            at = _u(begin) + _u(3) * x
+            out[at] = planes[x]
+            out[at + _u(1)] = planes[green + x]
+            out[at + _u(2)] = planes[blue + x]
+        return
+    for c in range(channels):
+        for x in range(_u(plane)):
+            out[_u(begin + c) + _u(channels) * x] = planes[_u(c * plane) + x]
 
 
 # --- one image after the other ----------------------------------------------------------------------------------
@@ -541,17 +694,33 @@ def _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, sc
         _run_steps(out, row, size, codes, values, blur, codes.size, _ZERO, mean, scale)
 
 
+@_inner
+def _store(canvas, rounded, singles, halves, begin, brain, channels_last, size):
+    """Store a finished view where it will be, from `begin` on, if that is not where it was rendered."""
+    numbers = size.channels * size.plane
+    if halves.size == 0:
+        _interleave(canvas, singles, begin, size.channels, size.plane)
+    elif channels_last:
+        _round(canvas, rounded, 0, numbers, brain)
+        _interleave(rounded, halves, begin, size.channels, size.plane)
+    else:
+        _round(canvas, halves, begin, numbers, brain)
+
+
 def render(source, moves, steps, views, first, last):
     """Render the images from `first` up to `last`; the engine compiles it."""
     integers, floats, offsets, sizes = source  # once: an array that leaves a tuple is counted, which slows rows down
     kind, antialias, clamp, boxes, resized, maps = moves
     all_codes, all_values, contrast, blur, sigma, mean, scale = steps
-    out, channels, height, width = views
+    singles, halves, brain, channels_last, channels, height, width = views
     size = _Size(channels, height, width, height * width)
+    numbers = channels * size.plane
+    in_place = halves.size == 0 and not channels_last
+    out = singles if in_place else np.empty(numbers, dtype=np.float32)
+    rounded = np.empty(numbers if channels_last and halves.size else 0, dtype=np.uint16)
     for i in range(first, last):
-        begin, codes, values, to_source = i * channels * size.plane, all_codes[i], all_values[i], maps[i]
+        begin, codes, values, to_source = i * numbers if in_place else 0, all_codes[i], all_values[i], maps[i]
         turned = kind != ROTATE and to_source[0, 0] == 0  # rows of the view are columns of the resized image
-        upwards = kind != ROTATE and to_source[0, 0] < 0  # its rows are needed from the last to the first
         radius = int(4 * sigma[i] + 0.5)
         end = blur if radius > 0 else codes.size
         contrasts = contrast[i] >= 0
@@ -569,36 +738,35 @@ def render(source, moves, steps, views, first, last):
                 first_row, first_column, boxes[i], resized[i], to_source, kind, antialias,
                 1.0 if floats.size else 1 / 255, channels,
             )  # fmt: skip
-        done = 0
-        if turned:
-            target = np.empty(channels * size.plane, dtype=np.float32)
-            for k in range(width):
-                x = _row_number(k, to_source[0, 1] < 0, width)
-                done = _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring,
-                                   x, target, x * height, size)  # fmt: skip
-            _transpose(target, out, begin, size)
-        gray = 0.0
-        for k in range(height):
-            y = _row_number(k, upwards, height)
-            row = begin + y * width
-            if kind == ROTATE:
-                _rotate_row(integers, floats, offsets[i], sizes[i, 0], sizes[i, 1], to_source, y, out, row, size)
-            elif not turned:
-                done = _resize_row(integers, floats, box, done, down, first_row, across, first_column, line, ring,
-                                   y, out, row, size)  # fmt: skip
-            if clamp:
-                _clamp_rows(out, row, size)
-            _run_steps(out, row, size, codes, values, 0, stop, _ZERO, mean, scale)
-            if contrasts:
-                gray += _sum_grays(out, row, size)
-            elif radius > 0:
-                ready = _blur_row(out, begin, k, upwards, size, weights, padded, blurred, above, below)
-                _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, scale)
-        if contrasts:
-            average = np.float32(gray / size.plane)
-            for k in range(height):
-                row = begin + _row_number(k, upwards, height) * width
-                _run_steps(out, row, size, codes, values, stop, end, average, mean, scale)
-                if radius > 0:
-                    ready = _blur_row(out, begin, k, upwards, size, weights, padded, blurred, above, below)
+        gray = channels == 3 and _is_gray(codes, blur)
+        shrinks = boxes[i, 2] > resized[i, 0]
+        target = np.empty(numbers if turned else 0, dtype=np.float32)
+        done, grays, average = 0, 0.0, _ZERO
+        for look in range(-1 if turned else 0, 2 if contrasts else 1):
+            # rows are needed from the last to the first where the view is upside down
+            upwards = kind != ROTATE and to_source[0, 1 if look < 0 else 0] < 0
+            side = width if look < 0 else height
+            for k in range(side):
+                y = _row_number(k, upwards, side)
+                row = y * height if look < 0 else begin + y * width
+                if look == 0 and kind == ROTATE:
+                    _rotate_row(integers, floats, offsets[i], sizes[i, 0], sizes[i, 1], to_source, y, out, row, size)
+                elif look < 0 or (look == 0 and not turned):
+                    done = _resize_row(integers, floats, box, shrinks, done, down, first_row, across, first_column,
+                                       line, ring, y, target if turned else out, row, size)  # fmt: skip
+                if look < 0:
+                    continue
+                if look == 0 and clamp:
+                    _clamp_rows(out, row, size)
+                _run_steps(out, row, size, codes, values, 0 if look == 0 else stop, stop if look == 0 else end,
+                           average, mean, scale)  # fmt: skip
+                if look == 0 and contrasts:
+                    grays += _sum_grays(out, row, size)
+                elif radius > 0:
+                    ready = _blur_row(out, begin, k, upwards, size, gray, weights, padded, blurred, above, below)
                     _finish_rows(out, begin, ready, upwards, size, codes, values, blur, mean, scale)
+            if look < 0:
+                _transpose(target, out, begin, size)
+            average = np.float32(grays / size.plane)
+        if not in_place:
+            _store(out, rounded, singles, halves, i * numbers, brain, channels_last, size)
