@@ -101,6 +101,7 @@ class BaseCollateFunction:
                 )
         if not views:
             raise ValueError(f"{type(self).__name__}: views is empty, at least one View is needed")
+        views = tuple(map({view: view for view in views}.__getitem__, views))  # equal ones travel once
         places = _list_places(self, image, len(views))
         check_choice(self, ("auto", "late", "worker"), render=render)
         check_choice(self, ENGINES, engine=engine)

@@ -61,9 +61,6 @@ _CONTRASTS: Final = np.array([order.index("contrast") for order in JITTER_ORDERS
 """Of the parts of a jitter: code, factor that changes nothing, parts in each order, place of contrast in each order."""
 
 
-Moves = list[tuple[Operation, Floats]]
-
-
 class Output(NamedTuple):
     """What is wanted of rendering.
 
@@ -173,7 +170,7 @@ def lower_move(images: PackedImages, moves: Sequence[tuple[Operation, Floats]]) 
     boxes, resized = None, sizes
     kind: Literal["bilinear", "bicubic", "rotate"] = "bilinear"
     antialias = True
-    turns: Moves = []  # what moves pixels after the resize
+    turns: list[tuple[Operation, Floats]] = []  # what moves pixels after the resize
     for operation, drawn in moves:
         if isinstance(operation, RandomResizedCrop | Resize):
             # flips and turns before the crop: crop and resize the source, then flip and turn the result
