@@ -1,6 +1,7 @@
 """The program: one pass over n images as numbers, which is all that a fast engine sees."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -59,6 +60,8 @@ _NEUTRAL: Final = np.array([1.0, 1.0, 1.0, 0.0])
 _ORDERS: Final = np.array([[[*_JITTER].index(part) for part in order] for order in JITTER_ORDERS])
 _CONTRASTS: Final = np.array([order.index("contrast") for order in JITTER_ORDERS])
 """Of the parts of a jitter: code, factor that changes nothing, parts in each order, place of contrast in each order."""
+
+_NO_NORMALIZE: Final = Normalize(0.0, 1.0)
 
 
 class Output(NamedTuple):
@@ -236,13 +239,12 @@ def _unturn(boxes: Ints, total: Floats) -> tuple[Ints, npt.NDArray[np.bool_]]:
 def lower_colours(images: PackedImages, operations: Sequence[tuple[Operation, Floats]]) -> Colours:
     """Turn operations that change values, each with its draws `(n, columns)`, into steps."""
     n = len(images)
-    steps = sum(_count_steps(operation, images.raw) for operation, _ in operations)
+    *begins, steps = accumulate((_count_steps(operation, images.raw) for operation, _ in operations), initial=0)
     codes, values = np.zeros((n, steps), dtype=np.int32), np.zeros((n, steps), dtype=np.float32)
     contrast = np.full(n, -1, dtype=np.int64)
     blur, sigma = steps, np.zeros(n, dtype=np.float32)
-    normalize = Normalize(0.0, 1.0)
-    i = 0  # the first step of the operation
-    for operation, drawn in operations:
+    normalize = _NO_NORMALIZE
+    for i, (operation, drawn) in zip(begins, operations, strict=True):
         match operation:
             case ColorJitter():
                 applied, factors = drawn[:, :1] > 0, drawn[:, 1:5]
@@ -266,7 +268,6 @@ def lower_colours(images: PackedImages, operations: Sequence[tuple[Operation, Fl
                 blur, sigma = i, drawn[:, 0].astype(np.float32)
             case _:
                 raise TypeError(f"no step is known for {operation!r}: an operation without a stage joins no pass")
-        i += _count_steps(operation, images.raw)
     assert isinstance(normalize.mean, tuple)
     assert isinstance(normalize.std, tuple)
     return Colours(codes, values, contrast, blur, sigma, normalize.mean, normalize.std)

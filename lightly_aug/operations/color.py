@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightly_aug.checks import check_choice, check_interval, check_share
-from lightly_aug.operations.base import Convention, Floats, Ints, Operation, bernoulli, between, change_where
+from lightly_aug.operations.base import Convention, Floats, Ints, Operation, bernoulli, change_where
 
 __all__ = ["JITTER_ORDERS", "ColorJitter", "RandomEqualize", "RandomGrayscale"]
 
