@@ -17,7 +17,6 @@ from lightly_aug.checks import check_choice, check_color, check_integer
 from lightly_aug.engines import ENGINES, Plan, choose, load, lower, may_use_gpu, plan_views
 from lightly_aug.epochs import EpochCounter
 from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, is_image, pack, to_array
-from lightly_aug.operations import Floats
 from lightly_aug.options import OnError, Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
 from lightly_aug.samples import Taken, take_images
@@ -102,7 +101,7 @@ class BaseCollateFunction:
                 )
         if not views:
             raise ValueError(f"{type(self).__name__}: views is empty, at least one View is needed")
-        _check_shared(views)
+        views = tuple(map({view: view for view in views}.__getitem__, views))  # equal ones travel once
         places = _list_places(self, image, len(views))
         check_choice(self, ("auto", "late", "worker"), render=render)
         check_choice(self, ENGINES, engine=engine)
@@ -127,6 +126,8 @@ class BaseCollateFunction:
         self.on_error = on_error
         self._places = tuple(dict.fromkeys(places))
         self._sources = tuple(self._places.index(place) for place in places) or (0,) * len(views)
+        self._equal = _find_equal(views, self._sources)
+        self._shared = _find_shared(views)
         self._lowers = render == "late" and may_use_gpu(engine)  # decided here, as workers ask no device
         self._epochs = EpochCounter()
         self._epoch_was_set = False
@@ -240,23 +241,27 @@ class BaseCollateFunction:
                 )
 
     def _draw(self, epoch: int | U64, keys: U64, images: PackedImages, names: list[str]) -> torch.Tensor:
-        table = np.zeros((len(self.views), len(keys), max(len(view.columns) for view in self.views)), dtype=np.float32)
-        shared: dict[str, Floats] = {}
-        for i, (view, source) in enumerate(zip(self.views, self._sources, strict=True)):
-            start = source * len(keys)
-            _, heights, widths = images.select(start, start + len(keys)).shapes.numpy().T
-            u = uniforms(self.seed, epoch, keys, i, view.uniforms)
-            for name, columns in view.shared:
-                u[:, columns] = shared.setdefault(name, u[:, columns])
-            drawn, height, width = view.draw(u, heights, widths)
-            other = int(((height != height[0]) | (width != width[0])).argmax())
-            if other:
+        n, counts = len(keys), [view.uniforms for view in self.views]
+        u = uniforms(self.seed, epoch, keys, range(len(counts)), max(counts))
+        for i, own, first, others in self._shared:
+            u[i, :, own] = u[first, :, others]
+        table = np.zeros((len(counts), n, max(len(view.columns) for view in self.views)), dtype=np.float32)
+        shapes = images.shapes.numpy()
+        for which in self._equal:  # k views, whose images have k n rows
+            view, k, start = self.views[which[0]], len(which), self._sources[which[0]] * n
+            _, heights, widths = np.concatenate([shapes[start : start + n]] * k).T
+            rows = u[which, :, : view.uniforms].reshape(k * n, view.uniforms)
+            drawn, *sides = view.draw(rows, heights, widths)
+            table[which, :, : len(view.columns)] = drawn.reshape(k, n, -1)
+            sizes = np.reshape(sides, (2, k, n))
+            differs = (sizes != sizes[..., :1]).any(axis=0)
+            if differs.any():
+                j, other = np.argwhere(differs)[0]
+                (h, w), (other_h, other_w) = sizes[:, j, 0], sizes[:, j, other]
                 raise ImageError(
-                    f"view {i} of {names[start]} is {height[0]}x{width[0]} and of {names[start + other]} "
-                    f"{height[other]}x{width[other]}: "
+                    f"view {which[j]} of {names[start]} is {h}x{w} and of {names[start + other]} {other_h}x{other_w}: "
                     "end it in one size, with RandomResizedCrop, Resize((h, w)) or CenterCrop"
                 )
-            table[i, :, : len(view.columns)] = drawn
         return torch.from_numpy(table)
 
     def show(
@@ -391,17 +396,34 @@ def _list_places(owner: object, image: str | int | Sequence[str | int] | None, v
     return tuple(image)
 
 
-def _check_shared(views: Sequence[View]) -> None:
-    first: dict[str, tuple[int, int]] = {}
+def _find_equal(views: Sequence[View], sources: Sequence[int]) -> list[list[int]]:
+    """Group the numbers of equal views of one image, which are drawn in one go.
+
+    An operation of a user could depend on all the rows that it draws, so views that have one are drawn one by one.
+    """
+    found = dict[tuple[object, ...], list[int]]()
+    for i, (view, source) in enumerate(zip(views, sources, strict=True)):
+        ours = all(type(operation).__module__.startswith("lightly_aug.") for operation in view.operations)
+        found.setdefault((view, source) if ours else (i,), []).append(i)
+    return list(found.values())
+
+
+def _find_shared(views: Sequence[View]) -> list[tuple[int, slice, int, slice]]:
+    """Find the numbers that a view takes from another: (view, its numbers, first view of that name, its numbers)."""
+    found = list[tuple[int, slice, int, slice]]()
+    first = dict[str, tuple[int, range]]()
     for i, view in enumerate(views):
-        for name, columns in view.shared:
-            j, count = first.setdefault(name, (i, len(columns)))
-            if count != len(columns):
+        for name, own in view.shared:
+            j, others = first.setdefault(name, (i, own))
+            if len(others) != len(own):
                 raise ValueError(
-                    f"{name!r} is shared by views {j} and {i}, but draws {count} numbers in view {j} and "
-                    f"{len(columns)} in view {i}: share the same items, or take another name. "
+                    f"{name!r} is shared by views {j} and {i}, but draws {len(others)} numbers in view {j} and "
+                    f"{len(own)} in view {i}: share the same items, or take another name. "
                     f"View {j}: {views[j]!r}; view {i}: {view!r}"
                 )
+            if j < i:
+                found.append((i, slice(own.start, own.stop), j, slice(others.start, others.stop)))
+    return found
 
 
 class MultiViewCollateFunction(BaseCollateFunction):

@@ -160,7 +160,7 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
         Raises:
             ValueError: An operation draws another number of columns than it names.
         """
-        drawn, used = [np.empty((len(u), 0))], 0
+        drawn, used = [u[:, :0]], 0
         for operation in self.operations:
             own = operation.draw(u[:, used : used + operation.uniforms], height, width)
             if own.shape != (len(u), len(operation.columns)):

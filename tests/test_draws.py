@@ -50,7 +50,8 @@ Columns = dict[str, npt.NDArray[np.float64]]
 def drawn(operation: Operation, count: int = 20_000, height: int = 64, width: int = 64, seed: int = 0) -> Columns:
     """The numbers that `count` images of one size draw, by column."""
     view, keys = View(operation), np.arange(count, dtype=np.uint64)
-    table, _, _ = view.draw(uniforms(seed, 0, keys, 0, view.uniforms), np.full(count, height), np.full(count, width))
+    u = uniforms(seed, 0, keys, [0], view.uniforms)[0]
+    table, _, _ = view.draw(u, np.full(count, height), np.full(count, width))
     return {name.split(".")[1]: column for name, column in zip(view.columns, table.T, strict=True)}
 
 
@@ -66,9 +67,11 @@ def drawn(operation: Operation, count: int = 20_000, height: int = 64, width: in
     ],
 )
 def test_philox_gives_the_published_vectors(counter: str, key: str, expected: str) -> None:
-    c0, c1, c2, c3 = (np.array([int(word, 16)], dtype=np.uint64) for word in counter.split())
+    c0, c1, c2, c3 = (int(word, 16) for word in counter.split())
     k0, k1 = (int(word, 16) for word in key.split())
-    assert [f"{int(word[0]):08x}" for word in philox((c0, c1, c2, c3), (k0, k1))] == expected.split()
+    even, odd = np.array([[c0], [c2]], dtype=np.uint64), np.array([[c1], [c3]], dtype=np.uint64)
+    philox(even, odd, (k0, k1))
+    assert [f"{int(word[0]):08x}" for word in (even[0], odd[0], even[1], odd[1])] == expected.split()
 
 
 keys_of_images = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8, unique=True)
@@ -80,12 +83,15 @@ def test_a_number_depends_neither_on_its_neighbours_nor_on_how_many_are_drawn(
 ) -> None:
     view, count = data.draw(st.integers(0, 65_535)), data.draw(st.integers(0, 40))
     images = np.array(keys, dtype=np.uint64)
-    whole = uniforms(seed, epoch, images, view, 40)
+    (whole,) = uniforms(seed, epoch, images, [view], 40)
     assert whole.shape == (len(keys), 40)
     assert ((whole >= 0) & (whole < 1)).all()
     assert (whole == whole.astype(np.float32)).all()
     some = data.draw(st.permutations(range(len(keys))))[: data.draw(st.integers(1, len(keys)))]
-    np.testing.assert_array_equal(uniforms(seed, epoch, images[some], view, count), whole[some, :count])
+    others = [*data.draw(st.lists(st.integers(0, 65_535), max_size=3)), view]  # of other views
+    part = uniforms(seed, epoch, images[some], others, count)
+    assert part.shape == (len(others), len(some), count)
+    np.testing.assert_array_equal(part[-1], whole[some, :count])
 
 
 @given(
@@ -97,7 +103,7 @@ def test_every_bit_of_seed_epoch_image_and_view_counts(
 ) -> None:
     others = [(*place[:i], place[i] ^ 1 << flipped[i], *place[i + 1 :]) for i in range(4)]
     numbers, *rest = (
-        set(uniforms(seed, epoch, np.array([key], dtype=np.uint64), view, 64)[0])
+        set(uniforms(seed, epoch, np.array([key], dtype=np.uint64), [view], 64).ravel())
         for seed, epoch, key, view in (place, *others)
     )
     assert all(len(numbers & other) < 3 for other in rest)
@@ -108,11 +114,11 @@ def test_numbers_are_uniform_and_uncorrelated_along_every_axis(axis: str) -> Non
     n, keys = 5_000, np.arange(5_000, dtype=np.uint64)
     one = keys[:1]
     along: dict[str, Callable[[], npt.NDArray[np.float64]]] = {
-        "image": lambda: uniforms(7, 3, keys, 1, 1),
-        "epoch": lambda: np.concatenate([uniforms(7, epoch, one, 1, 1) for epoch in range(n)]),
-        "view": lambda: np.concatenate([uniforms(7, 3, one, view, 1) for view in range(n)]),
-        "column": lambda: uniforms(7, 3, one, 1, n),
-        "seed": lambda: np.concatenate([uniforms(seed, 3, one, 1, 1) for seed in range(n)]),
+        "image": lambda: uniforms(7, 3, keys, [1], 1),
+        "epoch": lambda: np.concatenate([uniforms(7, epoch, one, [1], 1) for epoch in range(n)]),
+        "view": lambda: uniforms(7, 3, one, range(n), 1),
+        "column": lambda: uniforms(7, 3, one, [1], n),
+        "seed": lambda: np.concatenate([uniforms(seed, 3, one, [1], 1) for seed in range(n)]),
     }
     u = along[axis]().ravel()
     assert stats.kstest(u, "uniform").pvalue > UNLIKELY
@@ -177,7 +183,8 @@ def test_ranges_are_filled_uniformly(operation: Operation, column: str, low: flo
 
 def test_the_numbers_of_one_draw_are_uncorrelated() -> None:
     view, keys = View(Shape(8, degrees=10), Color(jitter=1), Texture(blur=1)), np.arange(20_000, dtype=np.uint64)
-    table, _, _ = view.draw(uniforms(0, 0, keys, 0, view.uniforms), np.full(20_000, 99), np.full(20_000, 80))
+    u = uniforms(0, 0, keys, [0], view.uniforms)[0]
+    table, _, _ = view.draw(u, np.full(20_000, 99), np.full(20_000, 80))
     table = table[:, (table.std(axis=0) > 0)]
     correlation = np.corrcoef(table.T) - np.eye(table.shape[1])
     crop = [name.startswith("RandomResizedCrop") for name in view.columns][: len(correlation)]
@@ -209,7 +216,7 @@ def test_the_threshold_of_a_solarization_does_not_depend_on_whether_it_happens()
 
 def jigsaw(grid: int, size: tuple[int, int], height: int, width: int, count: int = 20_000) -> list[Columns]:
     """The draws of the patches 0 to grid**2 - 1 when they share their random numbers."""
-    u = uniforms(0, 0, np.arange(count, dtype=np.uint64), 0, 3 * grid**2)
+    (u,) = uniforms(0, 0, np.arange(count, dtype=np.uint64), [0], 3 * grid**2)
     sides = np.full(count, height), np.full(count, width)
     patches = [RandomJigsawPatch(size, number, grid) for number in range(grid**2)]
     return [dict(zip(patch.columns, patch.draw(u, *sides).T, strict=True)) for patch in patches]

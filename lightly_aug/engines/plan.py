@@ -135,11 +135,10 @@ class Pass:
             views: How many views have this pass.
         """
         images = images.repeat(views)
-        moves, colours = list[tuple[Operation, Floats]](), list[tuple[Operation, Floats]]()
-        for (operation, own), moves_pixels in zip(
-            walk(self.operations, drawn, self.columns.start), self._moves_pixels, strict=True
-        ):
-            (moves if moves_pixels else colours).append((operation, own))
+        moves: list[tuple[Operation, Floats]] = []
+        colours: list[tuple[Operation, Floats]] = []
+        for own, moves_pixels in zip(walk(self.operations, drawn, self.columns.start), self._moves_pixels, strict=True):
+            (moves if moves_pixels else colours).append(own)
         return Program(images, lower_move(images, moves), lower_colours(images, colours), output, views)
 
 

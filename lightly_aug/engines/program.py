@@ -1,6 +1,7 @@
 """The program: one pass over n images as numbers, which is all that a fast engine sees."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -55,7 +56,12 @@ NORMALIZE: Final = 8  # (x - mean) / std
 
 _JITTER: Final = {"brightness": BRIGHTNESS, "contrast": CONTRAST, "saturation": SATURATION, "hue": HUE}
 _CODES: Final = np.array([*_JITTER.values()], dtype=np.int32)
+_NEUTRAL: Final = np.array([1.0, 1.0, 1.0, 0.0])
 _ORDERS: Final = np.array([[[*_JITTER].index(part) for part in order] for order in JITTER_ORDERS])
+_CONTRASTS: Final = np.array([order.index("contrast") for order in JITTER_ORDERS])
+"""Of the parts of a jitter: code, factor that changes nothing, parts in each order, place of contrast in each order."""
+
+_NO_NORMALIZE: Final = Normalize(0.0, 1.0)
 
 
 class Output(NamedTuple):
@@ -148,41 +154,36 @@ class Program(NamedTuple):
         """Return a program for each view."""
         images, move, colours, output, views = self
         n = len(images) // views
+        kind, antialias, clamp, boxes, resized, maps, sizes = move
+        codes, values, contrast, blur, sigma, mean, std = colours
         return [
             Program(
-                images.select(i, i + n),
-                move._replace(
-                    **{name: getattr(move, name)[i : i + n] for name in ("boxes", "resized", "maps", "sizes")}
-                ),
-                colours._replace(
-                    **{name: getattr(colours, name)[i : i + n] for name in ("codes", "values", "contrast", "sigma")}
-                ),
+                images.select(i, j),
+                Move(kind, antialias, clamp, boxes[i:j], resized[i:j], maps[i:j], sizes[i:j]),
+                Colours(codes[i:j], values[i:j], contrast[i:j], blur, sigma[i:j], mean, std),
                 output,
             )
-            for i in range(0, n * views, n or 1)
+            for i, j in ((view * n, (view + 1) * n) for view in range(views))
         ]
 
 
 def lower_move(images: PackedImages, moves: Sequence[tuple[Operation, Floats]]) -> Move:
     """Turn operations that move pixels, each with its draws `(n, columns)`, into one move."""
-    _, height, width = images.shapes.numpy().T
-    zeros = np.zeros_like(height)
-    boxes = np.stack([zeros, zeros, height, width], axis=1)
-    resized = np.stack([height, width], axis=1)
+    sizes = images.shapes.numpy()[:, 1:].copy()
+    boxes, resized = None, sizes
     kind: Literal["bilinear", "bicubic", "rotate"] = "bilinear"
     antialias = True
     turns: list[tuple[Operation, Floats]] = []  # what moves pixels after the resize
     for operation, drawn in moves:
         if isinstance(operation, RandomResizedCrop | Resize):
             # flips and turns before the crop: crop and resize the source, then flip and turn the result
-            height, width, total = _follow(resized, turns)
-            size = np.stack(operation.output_size(height, width, drawn), axis=1)
-            whole = np.stack([zeros, zeros, height, width], axis=1)
-            boxes = drawn.astype(np.int64) if isinstance(operation, RandomResizedCrop) else whole
-            resized = size
+            height, width, total = _follow(sizes, turns)
+            resized = _pair_up(*operation.output_size(height, width, drawn))
+            if isinstance(operation, RandomResizedCrop):
+                boxes = drawn.astype(np.int64)
             if turns:
-                boxes, turned = _unturn(boxes, total)
-                resized = np.where(turned[:, None], size[:, ::-1], size)
+                boxes, turned = _unturn(_cover(_pair_up(height, width)) if boxes is None else boxes, total)
+                resized = np.where(turned[:, None], resized[:, ::-1], resized)
             kind, antialias = operation.interpolation, operation.antialias
             continue
         if isinstance(operation, RandomRotation):
@@ -193,7 +194,18 @@ def lower_move(images: PackedImages, moves: Sequence[tuple[Operation, Floats]]) 
     back = back if kind == "rotate" else np.rint(back)
     maps = np.ascontiguousarray(back[:, ::-1, [1, 0, 2]])  # from (x, y, 1) to (y, x, 1)
     clamp = images.raw and kind == "bicubic"
-    return Move(kind, antialias, clamp, boxes, resized, maps, np.stack([height, width], axis=1))
+    boxes = _cover(sizes) if boxes is None else boxes
+    return Move(kind, antialias, clamp, boxes, resized, maps, _pair_up(height, width))
+
+
+def _pair_up(height: Ints, width: Ints) -> Ints:
+    """Return `(n, 2)` heights and widths."""
+    return np.array([height, width]).T.copy()
+
+
+def _cover(sizes: Ints) -> Ints:
+    """Return the boxes of whole images."""
+    return np.concatenate([np.zeros_like(sizes), sizes], axis=1)
 
 
 def _follow(sizes: Ints, moves: Sequence[tuple[Operation, Floats]]) -> tuple[Ints, Ints, Floats]:
@@ -227,48 +239,42 @@ def _unturn(boxes: Ints, total: Floats) -> tuple[Ints, npt.NDArray[np.bool_]]:
 def lower_colours(images: PackedImages, operations: Sequence[tuple[Operation, Floats]]) -> Colours:
     """Turn operations that change values, each with its draws `(n, columns)`, into steps."""
     n = len(images)
-    codes, values = list[npt.NDArray[np.int32]](), list[npt.NDArray[np.float32]]()
+    *begins, steps = accumulate((_count_steps(operation, images.raw) for operation, _ in operations), initial=0)
+    codes, values = np.zeros((n, steps), dtype=np.int32), np.zeros((n, steps), dtype=np.float32)
     contrast = np.full(n, -1, dtype=np.int64)
-    blur, sigma = None, np.zeros(n, dtype=np.float32)
-    normalize = Normalize(0.0, 1.0)
-
-    def step(
-        applied: npt.NDArray[np.bool_] | bool, code: npt.NDArray[np.int32] | int, value: Floats | float = 0.0
-    ) -> None:
-        codes.append(np.broadcast_to(np.where(applied, code, NOTHING), n).astype(np.int32))
-        values.append(np.broadcast_to(np.asarray(value, dtype=np.float32), n))
-
-    for operation, drawn in operations:
+    blur, sigma = steps, np.zeros(n, dtype=np.float32)
+    normalize = _NO_NORMALIZE
+    for i, (operation, drawn) in zip(begins, operations, strict=True):
         match operation:
             case ColorJitter():
-                applied, order = drawn[:, 0] > 0, _ORDERS[drawn[:, 5].astype(np.int64)]
+                applied, factors = drawn[:, :1] > 0, drawn[:, 1:5]
                 if not images.raw:
-                    step(applied, CLAMP)
-                code, factor = _CODES[order], np.take_along_axis(drawn[:, 1:5], order, axis=1)  # (n, 4)
-                code = np.where(applied[:, None] & (factor != np.where(code == HUE, 0, 1)), code, NOTHING)
-                found = code == CONTRAST
-                contrast = np.where(found.any(axis=1), len(codes) + found.argmax(axis=1), contrast)
-                codes.extend(code.astype(np.int32).T)
-                values.extend(factor.astype(np.float32).T)
+                    codes[:, i : i + 1] = CLAMP * applied
+                number, first = drawn[:, 5].astype(np.int64), i + (not images.raw)
+                order, rows = _ORDERS[number], np.arange(n)[:, None]
+                happens = applied & (factors != _NEUTRAL)
+                codes[:, first : first + 4] = (_CODES * happens)[rows, order]
+                values[:, first : first + 4] = factors[rows, order]
+                contrast = np.where(happens[:, 1], first + _CONTRASTS[number], contrast)
             case RandomGrayscale():
-                step(drawn[:, 0] > 0, GRAYSCALE)
+                codes[:, i] = GRAYSCALE * (drawn[:, 0] > 0)
             case RandomSolarize():
-                step(drawn[:, 0] > 0, SOLARIZE, drawn[:, 1])
+                codes[:, i] = SOLARIZE * (drawn[:, 0] > 0)
+                values[:, i] = drawn[:, 1]
             case Normalize():
                 normalize = operation
-                step(True, NORMALIZE)
+                codes[:, i] = NORMALIZE
             case RandomGaussianBlur():
-                blur, sigma = len(codes), drawn[:, 0].astype(np.float32)
+                blur, sigma = i, drawn[:, 0].astype(np.float32)
             case _:
                 raise TypeError(f"no step is known for {operation!r}: an operation without a stage joins no pass")
     assert isinstance(normalize.mean, tuple)
     assert isinstance(normalize.std, tuple)
-    return Colours(
-        np.stack(codes, axis=1) if codes else np.zeros((n, 0), dtype=np.int32),
-        np.stack(values, axis=1) if values else np.zeros((n, 0), dtype=np.float32),
-        contrast,
-        len(codes) if blur is None else blur,
-        sigma,
-        normalize.mean,
-        normalize.std,
-    )
+    return Colours(codes, values, contrast, blur, sigma, normalize.mean, normalize.std)
+
+
+def _count_steps(operation: Operation, raw: bool) -> int:
+    """Count the steps of an operation; a jitter clamps first, unless the values are those of 8-bit images."""
+    if isinstance(operation, ColorJitter):
+        return len(_CODES) + (not raw)
+    return 0 if isinstance(operation, RandomGaussianBlur) else 1

@@ -21,7 +21,7 @@ from lightly_aug.engines.gpu_layout import Layout, lay_out
 from lightly_aug.engines.plan import Pass, Plan, find_stage, plan_passes
 from lightly_aug.engines.program import Output, Program
 from lightly_aug.images import PackedImages
-from lightly_aug.operations import Ints, Operation
+from lightly_aug.operations import Floats, Ints, Operation
 from lightly_aug.view import View
 
 __all__ = ["ENGINES", "Lowered", "choose", "load", "lower", "may_use_gpu", "plan_views", "render"]
@@ -213,7 +213,7 @@ def lower(images: PackedImages, table: Tensor, views: tuple[View, ...], sources:
     programs = [
         parts[part].lower(
             images.select(source * n, (source + 1) * n),
-            table[which].flatten(0, 1).double().numpy(),
+            _join_draws(table, which),
             Output(images.pixels.device, dtype),
             len(which),
         )
@@ -272,49 +272,53 @@ def render(
     _refuse_capture(output.device)
     fast = load(choose(engine, output.device))
     images = images.replace_pixels(images.pixels.to(output.device, non_blocking=output.non_blocking))
-    outputs = [output._replace(dtype=output.dtype or view.dtype) for view in views]
+    dtypes = [output.dtype or view.dtype for view in views]
     if not len(images):
         sizes = [_final_size(view) for view in views]
         return [
-            images.pixels.new_empty((0, images.channels, *size), dtype=wanted.dtype)
-            for size, wanted in zip(sizes, outputs, strict=True)
+            images.pixels.new_empty((0, images.channels, *size), dtype=dtype)
+            for size, dtype in zip(sizes, dtypes, strict=True)
         ]
     plans = [
-        _plan(view, images.shapes.numpy(), drawn.numpy(), None if wanted.dtype == torch.float64 else fast)
-        for view, drawn, wanted in zip(views, table, outputs, strict=True)
+        _plan(view, images.shapes.numpy(), drawn, None if dtype == torch.float64 else fast)
+        for view, drawn, dtype in zip(views, table.numpy(), dtypes, strict=True)
     ]
     sources = [images] * len(views)
     rendered: list[Tensor] = [images.pixels] * len(views)
     for turn in range(max(map(len, plans), default=0)):
-        together: dict[
-            tuple[int, int, torch.dtype], list[int]
-        ] = {}  # equal passes over the same images: they are lowered once
+        together: dict[tuple[int, int, torch.dtype], list[int]] = {}  # equal passes over the same images, lowered once
         for i, plan in enumerate(plans):
             if turn >= len(plan):
                 continue
             part, last = plan[turn], turn == len(plan) - 1
             if turn > 0:
                 sources[i] = _repack(rendered[i], raw=sources[i].raw and plan[turn - 1].keeps_values)
-            dtype = outputs[i].dtype if last else torch.float32
-            assert dtype is not None
+            dtype = dtypes[i] if last else torch.float32
             if part.fused:
                 together.setdefault((id(part), id(sources[i]), dtype), []).append(i)
             else:
                 rendered[i] = reference.render(sources[i], table[i, :, part.columns], part.operations, dtype)
-        programs = list[Program]()  # the engine gets all at once, and may join them
+        programs: list[Program] = []  # the engine gets all at once, and may join them
         for (_, _, dtype), which in together.items():
-            drawn = table[which].flatten(0, 1).double().numpy()
+            first = which[0]
             wanted = output._replace(dtype=dtype)
-            programs.append(plans[which[0]][turn].lower(sources[which[0]], drawn, wanted, len(which)))
+            programs.append(plans[first][turn].lower(sources[first], _join_draws(table, which), wanted, len(which)))
         if fast is not None and programs:
             for i, view in zip((i for which in together.values() for i in which), fast.run(programs), strict=True):
                 rendered[i] = view
     return [view.to(memory_format=output.memory_format) for view in rendered]
 
 
+def _join_draws(table: Tensor, which: list[int]) -> Floats:
+    """Return the draws of some views, one behind the other, in float64."""
+    return table.numpy()[which].reshape(len(which) * table.shape[1], table.shape[2]).astype(np.float64)
+
+
 def _plan(view: View, shapes: Ints, drawn: npt.NDArray[np.float32], fast: ModuleType | None) -> tuple[Pass, ...]:
     """Plan a view; the reference does all of it if there is no fast engine, or if sizes differ between passes."""
     plan = plan_passes(view.operations, None if fast is None else fast.knows)
+    if len(plan) == 1:
+        return plan
     height, width = shapes[:, 1], shapes[:, 2]
     for part in plan[:-1]:
         height, width = part.output_sizes(height, width, drawn.astype(np.float64))

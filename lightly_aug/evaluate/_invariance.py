@@ -250,7 +250,7 @@ class _GroupView(NamedTuple):
     def draw(self, group: str, embedder: Embedder, size: int, seed: int, number: int) -> Floats:
         """Draw a table for all images; only the columns of the group are random."""
         keys = np.arange(len(embedder.height), dtype=np.uint64)
-        u = uniforms(seed, number, keys, 0, self.view.uniforms)
+        (u,) = uniforms(seed, number, keys, [0], self.view.uniforms)
         table, height, width = self.view.draw(u, embedder.height, embedder.width)
         if (height != size).any() or (width != size).any():
             raise ValueError(

@@ -82,8 +82,8 @@ class Operation(ABC):
         """Turn uniform numbers into the numbers that describe what happens to each image.
 
         Args:
-            u: `(n, uniforms)` in [0, 1). Spend them whether or not the operation happens, so that no draw depends on
-                another.
+            u: `(n, uniforms)` in [0, 1), a row for each image. Spend them whether or not the operation happens, so
+                that no draw depends on another.
             height: `(n,)` heights of the images, in pixels.
             width: `(n,)` widths.
 
@@ -169,8 +169,11 @@ def between(u: Floats, interval: tuple[float, float]) -> Floats:
 
 def affine(*six: Floats | Ints | float) -> Floats:
     """Build `(n, 3, 3)` matrices from the six numbers of their two upper rows, each `(n,)` or one for all."""
-    rows = np.broadcast_arrays(*six, 0.0, 0.0, 1.0)
-    return np.stack(rows, axis=-1).reshape(-1, 3, 3).astype(np.float64)
+    matrices = np.zeros((np.broadcast(*six).size, 9))
+    for i, numbers in enumerate(six):
+        matrices[:, i] = numbers
+    matrices[:, 8] = 1
+    return matrices.reshape(-1, 3, 3)
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------

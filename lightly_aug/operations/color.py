@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightly_aug.checks import check_choice, check_interval, check_share
-from lightly_aug.operations.base import Convention, Floats, Ints, Operation, bernoulli, between, change_where
+from lightly_aug.operations.base import Convention, Floats, Ints, Operation, bernoulli, change_where
 
 __all__ = ["JITTER_ORDERS", "ColorJitter", "RandomEqualize", "RandomGrayscale"]
 
@@ -82,10 +82,10 @@ class ColorJitter(Operation):
         return (1, 3) if grays else None
 
     def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
-        applied = bernoulli(u, self.p)[:, 0] > 0
-        drawn = [between(u[:, i], interval) for i, interval in enumerate(self.ranges.values(), 1)]
-        factors = [np.where(applied, x, none) for x, none in zip(drawn, _NEUTRAL.values(), strict=True)]
-        return np.stack([applied, *factors, np.floor(24 * u[:, 5])], axis=1)
+        low, high = np.array([*self.ranges.values()]).T
+        applied = u[:, :1] < self.p
+        factors = np.where(applied, low + u[:, 1:5] * (high - low), [*_NEUTRAL.values()])
+        return np.concatenate([applied, factors, np.floor(24 * u[:, 5:])], axis=1)
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         applied, *factors, order = drawn.T

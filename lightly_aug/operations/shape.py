@@ -81,18 +81,19 @@ class RandomResizedCrop(Operation):
     def draw(self, u: Floats, height: Ints, width: Ints) -> Floats:
         area = (height * width)[:, None] * between(u[:, 0:20:2], self.scale)
         ratio = np.exp(between(u[:, 1:20:2], (math.log(self.ratio[0]), math.log(self.ratio[1]))))
-        widths, heights = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
-        fits = (widths > 0) & (widths <= width[:, None]) & (heights > 0) & (heights <= height[:, None])
-        first = fits.argmax(axis=1)[:, None]
-        fits_once = fits.any(axis=1)
-        # the fallback: the whole image, cut to the nearest ratio allowed
-        w_whole = np.minimum(width, np.maximum(1, np.rint(height * self.ratio[1])))
-        h_whole = np.minimum(height, np.maximum(1, np.rint(width / self.ratio[0])))
-        w = np.where(fits_once, np.take_along_axis(widths, first, 1)[:, 0], w_whole)
-        h = np.where(fits_once, np.take_along_axis(heights, first, 1)[:, 0], h_whole)
-        top = np.where(fits_once, np.floor(u[:, 20] * (height - h + 1)), (height - h) // 2)
-        left = np.where(fits_once, np.floor(u[:, 21] * (width - w + 1)), (width - w) // 2)
-        return np.stack([top, left, h, w], axis=1)
+        sides = np.array([height, width])
+        tries = np.rint(np.sqrt([area / ratio, area * ratio]))  # (side, image, try)
+        fits = ((tries > 0) & (tries <= sides[..., None])).all(axis=0)
+        images, first = np.arange(len(u)), fits.argmax(axis=1)
+        crop = tries[:, images, first]
+        place = np.floor(u[:, 20:22].T * (sides - crop + 1))
+        fails = ~fits[images, first]
+        if fails.any():  # the whole image, cut to the nearest ratio allowed
+            widest, highest = np.rint(height * self.ratio[1]), np.rint(width / self.ratio[0])
+            whole = np.minimum(sides, np.maximum(1, [highest, widest]))
+            crop = np.where(fails, whole, crop)
+            place = np.where(fails, (sides - crop) // 2, place)
+        return np.concatenate([place, crop]).T
 
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         assert isinstance(self.size, tuple)
