@@ -1,6 +1,7 @@
 """JPEG files come out as Pillow decodes them; formats and sizes that are refused."""
 
 import io
+import re
 import warnings
 import zlib
 from pathlib import Path
@@ -296,3 +297,12 @@ def test_the_default_is_the_bound_of_pillow() -> None:
 def test_other_bounds_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="ShapeCollateFunction: max_pixels must be an integer >= 1, got"):
         ShapeCollateFunction(8, max_pixels=value)
+
+
+def test_the_page_of_operations_lists_the_formats() -> None:
+    page = " ".join((Path(__file__).parents[1] / "docs/operations.md").read_text().split())
+    listed = re.search(r"Files are read if they are (.*?), whatever", page)
+    assert listed is not None
+    names = set(re.findall(r"[A-Z]\w+(?: 2000)?", listed[1])) - {"PGM", "PBM", "PFM"}
+    assert {name.upper().replace(" ", "") for name in names} == set(FORMATS)
+    assert f"more than {MAX_PIXELS:,} pixels" in page

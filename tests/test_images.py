@@ -310,6 +310,11 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert found(tmp_path / "photos") == ["a/x.jpg", "b/y.jpg"]
 
 
+def test_a_file_that_pillow_would_hand_to_another_program_is_refused() -> None:
+    with pytest.raises(ImageError, match="it looks like EPS, which is not decoded"):
+        to_array(encoded(Image.new("RGB", (3, 2)), "EPS"))
+
+
 WHOLE = encoded(Image.fromarray(noise(40, 30)), "JPEG")
 
 

@@ -79,7 +79,7 @@ ALLOWED = {
     ),
     "methods": "operations options collate recipes models",
     "plot": "checks optional images operations view batch collate evaluate plot",
-    "pretrain_options": "checks optional options methods",
+    "pretrain_options": "checks images optional options methods",
     "train": (
         "__init__ atomic checks distributed optional options status images indexed photographs support samples "
         "operations batch collate recipes models weights evaluate methods plot pretrain_options train"
