@@ -11,12 +11,16 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 __all__ = ["FORMATS", "decode_jpeg", "image_suffixes", "open_image"]
 
 FORMATS: Final = (
-    *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "QOI", "DDS", "DIB", "ICO"),
+    *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "QOI", "DDS", "DIB"),
     "TGA",  # the last one: it has no signature to know it by
 )
-"""The formats that are decoded. Pillow's others are rare, little tested, or start another program (EPS)."""
+"""The formats that are decoded. Pillow's others are rare, start another program (EPS), or decode while they are opened,
+before their size can be checked (ICO)."""
 
 _OF_ANOTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)  # what plugins of Pillow raise then
+
+# What to ask of the decoder for a mode of the file and the mode it is converted to, and how many channels that are.
+_COLORS: Final = {("RGB", "RGB"): ("RGB", 3), ("L", "RGB"): ("RGB", 3), ("L", "L"): ("GRAY", 1)}
 
 
 def image_suffixes() -> set[str]:
@@ -51,7 +55,7 @@ def open_image(stream: IO[bytes], name: str | bytes = "") -> ImageFile.ImageFile
             raise UnidentifiedImageError(f"not an image in a format that Pillow reads: {found}")
         if found and known not in FORMATS and Image.OPEN[known][1] is not None:
             raise UnidentifiedImageError(
-                f"it looks like {known}, which is not decoded, as its decoder is rare or starts another program; "
+                f"it looks like {known}, which is not decoded, as it is rare, or cannot be decoded safely; "
                 "if you trust the file, convert it with PIL.Image.open(file).save('image.png')"
             )
     raise UnidentifiedImageError("not an image in a format that Pillow reads")
@@ -72,22 +76,20 @@ def decode_jpeg(image: ImageFile.ImageFile, data: bytes | bytearray, mode: str |
     Args:
         image: The opened file. If its `draft` was called, the file is shrunk to the image's size while it is decoded.
         data: The content of the file.
-        mode: "RGB" for three channels, also of grey files.
+        mode: The PIL mode to convert to; None keeps the channels.
 
     Returns:
-        Array of shape (height, width, 3) or, of grey files in other modes, (height, width, 1). None where Pillow has
-        to decode: the file is in CMYK, tiny, or damaged, since Pillow then decides what can be saved.
+        Array of shape (height, width, channels). None where Pillow has to decode: files in CMYK, to be converted to
+        another mode, tiny, or damaged, since Pillow then decides what can be saved.
     """
     import simplejpeg  # here, as other files do not need it
 
     width, height = image.size
-    if image.mode not in ("RGB", "L") or max(width, height) < 8:  # below 8 pixels, several scales give one size
+    colors, channels = _COLORS.get((image.mode, mode or image.mode), ("", 0))
+    if not colors or max(width, height) < 8:  # below 8 pixels, several scales give one size
         return None
-    grey = image.mode == "L" and mode != "RGB"
-    shape = height, width, 1 if grey else 3
-    pixels = np.empty(shape, dtype=np.uint8)
+    pixels = np.empty((height, width, channels), dtype=np.uint8)
     try:
-        colors = "GRAY" if grey else "RGB"
         simplejpeg.decode_jpeg(data, colors, min_height=height, min_width=width, buffer=pixels, strict=True)
     except ValueError:  # an error of the decoder, or one of its warnings
         return None

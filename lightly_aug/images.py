@@ -189,15 +189,11 @@ def _from_file(
     if isinstance(image, JpegImageFile):
         if decode is not None:
             image.draft(None, (decode, decode))
-        stream.seek(0)
-        pixels = decode_jpeg(image, stream.read(), mode)
-        if pixels is not None:
-            grey = pixels.shape[2] == 1
-            if mode in (None, "L" if grey else "RGB") and _is_upright(image) and _factor(image, decode) == 1:
+        if _is_upright(image) and _factor(image, decode) == 1:
+            stream.seek(0)
+            pixels = decode_jpeg(image, stream.read(), mode)
+            if pixels is not None:
                 return pixels
-            info = image.info
-            image = Image.fromarray(pixels[..., 0] if grey else pixels)
-            image.info = info  # it has the orientation
     return _from_pil(image, mode, decode, background)
 
 

@@ -202,6 +202,7 @@ def test_every_format_is_read(kind: str, tmp_path: Path) -> None:
         (encoded(Image.new("RGB", (3, 2)), "EPS"), "EPS"),
         (encoded(Image.new("RGB", (3, 2)), "SGI"), "SGI"),
         (encoded(Image.new("RGB", (3, 2)), "PCX"), "PCX"),
+        (encoded(Image.new("RGB", (3, 2)), "ICO"), "ICO"),
         (b"8BPS" + bytes(40), "PSD"),
         (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5"),
     ],
@@ -230,7 +231,7 @@ def test_a_format_that_this_pillow_lacks_is_named(monkeypatch: pytest.MonkeyPatc
 LARGE = "100x60 are 6,000 pixels, max_pixels allows 5,999; pass a larger max_pixels, or None"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("MPO", "ICO", "DIB")])
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("MPO", "DIB")])
 def test_the_size_is_checked_before_pixels_are_decoded(kind: str) -> None:
     Image.init()
     if kind not in Image.SAVE:
@@ -266,7 +267,7 @@ def test_the_bound_of_pillow_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_where_a_plugin_of_pillow_has_a_bound_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    for kind in ("ICO", "TIFF", "WEBP"):
+    for kind in ("TIFF", "WEBP"):
         with pytest.raises(ImageError, match=r"exceeds limit .* Pillow's own bound: .*MAX_IMAGE_PIXELS = None"):
             to_array(encoded(photo(32, 32), kind))
 
