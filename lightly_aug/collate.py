@@ -16,7 +16,7 @@ from lightly_aug.batch import Views, views_of
 from lightly_aug.checks import check_choice, check_color, check_integer
 from lightly_aug.engines import ENGINES, Plan, choose, load, lower, may_use_gpu, plan_views
 from lightly_aug.epochs import EpochCounter
-from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, is_image, pack, to_array
+from lightly_aug.images import MAX_PIXELS, MODES, Background, ImageError, PackedImages, Pixels, is_image, pack, to_array
 from lightly_aug.options import OnError, Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
 from lightly_aug.samples import Taken, take_images
@@ -65,6 +65,9 @@ class BaseCollateFunction:
             faster. Use at least the size of the largest view. None keeps sizes.
         background: The colour behind transparent pixels of PIL images and image files; None drops transparency. A
             dataset that converts images itself, as torchvision's `ImageFolder` does, has dropped it already.
+        max_pixels: Refuse PIL images and image files with more pixels than this, before they are decoded, since a file
+            of some kilobytes can hold an image of gigabytes. The size in the file counts, also if `decode` shrinks the
+            image. None sets no bound.
         on_error: For images that cannot be read: "raise" ends the epoch with an error; "skip" leaves them out, so the
             batch is smaller; "replace" puts another sample of the batch in the place of each. `Views.left_out` names
             them, and a warning names each of them once an epoch, or once if workers persist. A batch without any
@@ -87,6 +90,7 @@ class BaseCollateFunction:
         mode: str | None = "RGB",
         decode: int | None = None,
         background: Background = "white",
+        max_pixels: int | None = MAX_PIXELS,
         on_error: OnError = "raise",
         **unknown: Never,
     ) -> None:
@@ -109,6 +113,8 @@ class BaseCollateFunction:
         check_choice(self, get_args(OnError), on_error=on_error)
         if decode is not None:
             check_integer(self, least=1, decode=decode)
+        if max_pixels is not None:
+            check_integer(self, least=1, max_pixels=max_pixels)
         if background is not None:
             check_color(self, background=background)
         if render == "auto":
@@ -123,6 +129,7 @@ class BaseCollateFunction:
         self.mode = mode
         self.decode = decode
         self.background = background
+        self.max_pixels = max_pixels
         self.on_error = on_error
         self._places = tuple(dict.fromkeys(places))
         self._sources = tuple(self._places.index(place) for place in places) or (0,) * len(views)
@@ -218,7 +225,7 @@ class BaseCollateFunction:
 
     def _read(self, image: Any, name: str) -> Pixels:
         try:
-            array = to_array(image, self.mode, self.decode, self.background)
+            array = to_array(image, self.mode, self.decode, self.background, self.max_pixels)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error
         if array.dtype == np.float32:
@@ -319,6 +326,7 @@ class BaseCollateFunction:
             mode=self.mode,
             decode=self.decode,
             background=self.background,
+            max_pixels=self.max_pixels,
             on_error=self.on_error,
         )
         batches = [views_of(fresh(samples))._draw(len(samples)) for _ in range(draws)]
@@ -358,6 +366,8 @@ class BaseCollateFunction:
             options += f", decode={self.decode}"
         if self.background != "white":
             options += f", background={self.background!r}"
+        if self.max_pixels != MAX_PIXELS:
+            options += f", max_pixels={self.max_pixels}"
         if self.on_error != "raise":
             options += f", on_error={self.on_error!r}"
         if self.image is not None:

@@ -7,18 +7,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from lightly_aug import transport
 from lightly_aug.buffers import borrow
 
+from lightly_aug.decoding import decode_jpeg, image_suffixes, open_image
+
 __all__ = [
+    "MAX_PIXELS",
     "MODES",
     "Background",
     "ImageError",
@@ -35,8 +39,8 @@ Background = str | tuple[int, int, int] | None
 MODES: Final = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV")
 """The PIL modes that images can be converted to."""
 
-_NOT_DECODED: Final = frozenset({"BUFR", "EPS", "FPX", "GRIB", "HDF5", "MIC", "MPEG", "WMF"})
-"""Formats that Pillow knows, but for which it starts another program (Ghostscript) or needs one."""
+MAX_PIXELS: Final = 89_478_485
+"""The most pixels of an image file by default, as in Pillow: a quarter of a gibibyte in RGB."""
 
 
 class ImageError(ValueError):
@@ -49,7 +53,7 @@ def is_image(value: object) -> bool:
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the image files in a folder and its subfolders, sorted, by the suffixes that Pillow registers.
+    """List the image files in a folder and its subfolders, sorted, by the suffixes of the formats that are decoded.
 
     Links to folders are followed. Hidden files and folders are skipped; a warning counts other files, and names folders
     that cannot be read.
@@ -63,7 +67,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise NotADirectoryError(f"no folder {folder}")
-    suffixes = _suffixes()
+    suffixes = image_suffixes()
     found: list[Path] = []
     others: Counter[str] = Counter()
     unread: list[str] = []
@@ -87,18 +91,12 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(found, key=lambda file: file.parts)
 
 
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in Image.ID if name not in _NOT_DECODED]
-
-
-def _suffixes() -> set[str]:
-    formats = set(_formats())
-    return {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
-
-
 def to_array(
-    image: Any, mode: str | None = "RGB", decode: int | None = None, background: Background = "white"
+    image: Any,
+    mode: str | None = "RGB",
+    decode: int | None = None,
+    background: Background = "white",
+    max_pixels: int | None = MAX_PIXELS,
 ) -> Pixels:
     """Convert an image of any kind to an array of shape (height, width, channels), uint8 or float32.
 
@@ -117,9 +115,11 @@ def to_array(
         background: The colour behind transparent pixels of PIL images and files, if `mode` has no alpha channel: a
             name or "#rrggbb", or red, green and blue from 0 to 255. None drops transparency: what an editor left under
             it comes up.
+        max_pixels: Refuse PIL images and files of more pixels, before any is decoded: small files can hold images that
+            fill the memory. The size in the file counts, also if `decode` shrinks the image. None sets no bound.
 
     Raises:
-        ImageError: The image is damaged, empty, or of another type or shape.
+        ImageError: The image is damaged, empty, too large, or of another type, format or shape.
     """
     if isinstance(image, Tensor):
         try:
@@ -137,18 +137,18 @@ def to_array(
             )
         return _checked(image, image.dtype, image.shape)
     if isinstance(image, Image.Image):
+        _check_size(image, max_pixels)
         return _from_pil(image, mode, decode, background)
     if isinstance(image, str | os.PathLike | bytes | bytearray):
         try:
-            file = io.BytesIO(image) if isinstance(image, bytes | bytearray) else image
-            with Image.open(file, formats=_formats()) as opened:
-                if decode is not None:
-                    opened.draft(None, (decode, decode))  # has an effect on JPEG files only
-                return _from_pil(opened, mode, decode, background)
+            if isinstance(image, bytes | bytearray):
+                return _from_file(io.BytesIO(image), "", mode, decode, background, max_pixels)
+            with open(image, "rb") as stream:  # noqa: PTH123  (a path may be bytes)
+                return _from_file(stream, os.fspath(image), mode, decode, background, max_pixels)
         except ImageError:
             raise
-        except UnidentifiedImageError:
-            raise ImageError("not an image in a format that Pillow reads") from None
+        except UnidentifiedImageError as error:
+            raise ImageError(str(error)) from None
         except Exception as error:  # damaged files make Pillow raise almost anything
             raise _unreadable(error) from error
     raise ImageError(f"a {type(image).__name__} is not an image; wants a PIL image, tensor, array, path or bytes")
@@ -168,15 +168,46 @@ def _checked(array: npt.NDArray[Any], dtype: object, shape: Sequence[int]) -> Pi
     raise ImageError(f"dtype {dtype} has no known range; make it uint8, uint16, or float scaled to [0, 1]")
 
 
+def _check_size(image: Image.Image, max_pixels: int | None) -> None:
+    width, height = image.size
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageError(
+            f"{width}x{height} are {width * height:,} pixels, max_pixels allows {max_pixels:,}; pass a larger "
+            "max_pixels, or None, if you trust the file and have the memory"
+        )
+
+
+def _from_file(
+    stream: IO[bytes],
+    name: str | bytes,
+    mode: str | None,
+    decode: int | None,
+    background: Background,
+    max_pixels: int | None,
+) -> Pixels:
+    image: Image.Image = open_image(stream, name)
+    _check_size(image, max_pixels)
+    if isinstance(image, JpegImageFile):
+        if decode is not None:
+            image.draft(None, (decode, decode))
+        if _is_upright(image) and _factor(image, decode) == 1:
+            stream.seek(0)
+            pixels = decode_jpeg(image, stream.read(), mode)
+            if pixels is not None:
+                return pixels
+    return _from_pil(image, mode, decode, background)
+
+
 def _from_pil(image: Image.Image, mode: str | None, decode: int | None, background: Background) -> Pixels:
     try:
-        image.load()
+        _load(image)
         image = _upright(image)
         if image.mode.startswith("I"):  # 16 bits a pixel; Pillow itself would cut off at 255
             image = Image.fromarray(np.asarray(image, dtype=np.float32) / np.float32(65535))
         if image.mode == "F":
             return _from_deep(np.asarray(_shrunk(image, decode)), mode)
-        array = np.asarray(_shrunk(_converted(image, mode, background), decode))
+        image = _shrunk(_converted(image, mode, background), decode)
+        array = np.asarray(image)
     except ImageError:
         raise
     except Exception as error:
@@ -184,12 +215,31 @@ def _from_pil(image: Image.Image, mode: str | None, decode: int | None, backgrou
     return _checked(array, array.dtype, array.shape)
 
 
+def _load(image: Image.Image) -> None:
+    """Decode an image that `max_pixels` allows, without a word of Pillow about its own bound."""
+    if Image.MAX_IMAGE_PIXELS is None or image.width * image.height <= Image.MAX_IMAGE_PIXELS:
+        image.load()
+        return
+    with warnings.catch_warnings():  # not for all images: it makes Python forget which warnings it has shown
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image.load()
+
+
+def _factor(image: Image.Image, decode: int | None) -> int:
+    return 1 if decode is None else max(1, min(image.size) // decode)
+
+
 def _shrunk(image: Image.Image, decode: int | None) -> Image.Image:
-    factor = 1 if decode is None else min(image.size) // decode
+    factor = _factor(image, decode)
     return image.reduce(factor) if factor > 1 else image
 
 
 def _unreadable(error: Exception) -> ImageError:
+    if isinstance(error, Image.DecompressionBombError):  # of the few plugins of Pillow that check the size themselves
+        return ImageError(
+            f"cannot read it: {error} This is Pillow's own bound: if you trust the file, set "
+            "PIL.Image.MAX_IMAGE_PIXELS = None, and max_pixels"
+        )
     return ImageError(f"cannot read it: {str(error) or type(error).__name__}")
 
 
@@ -205,10 +255,17 @@ def _from_deep(values: npt.NDArray[np.float32], mode: str | None) -> Pixels:
     return array if array.ndim == 3 else array[..., None]
 
 
+def _is_upright(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)
+    except Exception:  # damaged EXIF raises almost anything and leaves the pixels readable
+        return True
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF raises almost anything and leaves the pixels readable
+        return image if _is_upright(image) else ImageOps.exif_transpose(image)
+    except Exception:  # as above, when Pillow takes the orientation out
         return image
 
 

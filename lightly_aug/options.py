@@ -33,6 +33,7 @@ class Options(TypedDict, total=False):
     mode: str | None
     decode: int | None
     background: str | tuple[int, int, int] | None
+    max_pixels: int | None
     on_error: OnError
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
 from lightly_aug.checks import check_choice, check_integer
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.methods import METHODS
 from lightly_aug.optional import extra
 from lightly_aug.options import OnError
@@ -60,6 +61,12 @@ class PretrainOptions:
         metadata={
             "help": "Shrink large photographs while reading them, to at least this many pixels on the shorter side; by "
             "default twice the size of the views. 0 reads all pixels."
+        },
+    )
+    max_pixels: int = field(
+        default=MAX_PIXELS,
+        metadata={
+            "help": "Refuse images with more pixels before decoding them, as they can fill the memory. 0 sets no bound."
         },
     )
     on_error: OnError = field(
@@ -120,7 +127,7 @@ class PretrainOptions:
         check_integer("pretrain", least=1, size=self.size, epochs=self.epochs, batch_size=self.batch_size)
         check_integer("pretrain", least=1, accumulate=self.accumulate, every=self.every, keep=self.keep)
         check_integer("pretrain", least=1, num_nodes=self.num_nodes)
-        check_integer("pretrain", least=0, seed=self.seed)
+        check_integer("pretrain", least=0, seed=self.seed, max_pixels=self.max_pixels)
         if self.steps is not None:
             check_integer("pretrain", least=1, steps=self.steps)
         if self.workers is not None:

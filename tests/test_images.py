@@ -311,7 +311,7 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_pillow_would_hand_to_another_program_is_refused() -> None:
-    with pytest.raises(ImageError, match="not an image in a format that Pillow reads"):
+    with pytest.raises(ImageError, match="it looks like EPS, which is not decoded"):
         to_array(encoded(Image.new("RGB", (3, 2)), "EPS"))
 
 
@@ -352,12 +352,6 @@ def test_a_bad_pil_image_is_named_by_its_file(tmp_path: Path) -> None:
     file.write_bytes(WHOLE[: len(WHOLE) // 2])
     with Image.open(file) as image, pytest.raises(ImageError, match=r"sample 0, .*half\.jpg: cannot read it"):
         collated([image])
-
-
-def test_a_decompression_bomb_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ImageError, match=r"sample 0: cannot read it: .*exceeds limit"):
-        collated([encoded(PHOTO)])
 
 
 @settings(max_examples=examples(quick=50, full=200))

@@ -29,7 +29,8 @@ ALLOWED = {
     "status": "",
     "buffers": "",
     "transport": "buffers",
-    "images": "buffers transport",
+    "decoding": "buffers",
+    "images": "buffers decoding transport",
     "indexed": "checks distributed epochs",
     "samples": "philox images indexed",
     "photographs": "images optional",
@@ -80,7 +81,7 @@ ALLOWED = {
     ),
     "methods": "operations options collate recipes models",
     "plot": "checks optional images operations view batch collate evaluate plot",
-    "pretrain_options": "checks optional options methods",
+    "pretrain_options": "checks images optional options methods",
     "train": (
         "__init__ atomic checks distributed optional options status images indexed photographs support samples "
         "operations batch collate recipes models weights evaluate methods plot pretrain_options train"

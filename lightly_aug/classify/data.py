@@ -173,7 +173,7 @@ def build_collates(
             raise ValueError(f"{owner}: {name} must make one view of each image, got {len(value.views)}")
     options: dict[str, Any] = {
         "render": render, "engine": collate.engine, "mode": collate.mode, "decode": collate.decode,
-        "background": collate.background,
+        "background": collate.background, "max_pixels": collate.max_pixels,
     }  # fmt: skip
     still = MultiViewCollateFunction(collate.views, seed=0, **options)
     batch = views_of(still([sample]))

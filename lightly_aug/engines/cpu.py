@@ -46,7 +46,7 @@ def run(programs: list[Program]) -> list[Tensor]:
         For each view of each program a tensor `(n, channels, height, width)` of its dtype and memory format.
     """
     parts = [part for program in programs for part in program.split()]
-    results = [_allocate(prod(_shape(part)), part.output.dtype) for part in parts]
+    results = [empty(prod(_shape(part)), part.output.dtype) for part in parts]
     arguments = [_arguments(part, result) for part, result in zip(parts, results, strict=True)]
     threads = min(torch.get_num_threads(), sum(len(part.images) for part in parts))
     if threads <= 1:
@@ -86,10 +86,6 @@ def _shaped(program: Program, result: Tensor) -> Tensor:
     if _is_channels_last(program.output):
         return result.view(n, height, width, channels).permute(0, 3, 1, 2)
     return result.view(n, channels, height, width)
-
-
-def _allocate(size: int, dtype: torch.dtype | None) -> Tensor:
-    return empty(size, torch.float32) if dtype == torch.float32 else empty(2 * size, torch.uint8).view(dtype)
 
 
 def _is_channels_last(output: Output) -> bool:

@@ -55,6 +55,7 @@ def build_views(source: Source, options: PretrainOptions) -> BaseCollateFunction
         render=render,
         decode=decode,
         image=options.image,
+        max_pixels=options.max_pixels or None,
         on_error=options.on_error,
     )
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from lightly_aug.collate import BaseCollateFunction, MultiViewCollateFunction
-from lightly_aug.images import image_files
+from lightly_aug.images import MAX_PIXELS, image_files
 from lightly_aug.indexed import EpochSampler, Indexed
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
@@ -244,6 +244,7 @@ def evaluation_loaders(
     size: int,
     normalize: Normalize | None,
     decode: int | None,
+    max_pixels: int | None = MAX_PIXELS,
     on_error: OnError = "raise",
     workers: int = 0,
     batch: int = 64,
@@ -252,7 +253,9 @@ def evaluation_loaders(
     known = [i for i, label in enumerate(source.labels) if label >= 0]
     order = np.random.default_rng(0).permutation(known)[:_MOST_EVALUATED]
     cut = len(order) - max(1, len(order) // 5)
-    collate = MultiViewCollateFunction([still_view(size, normalize)], seed=0, decode=decode, on_error=on_error)
+    collate = MultiViewCollateFunction(
+        [still_view(size, normalize)], seed=0, decode=decode, max_pixels=max_pixels, on_error=on_error
+    )
     train, test = (
         DataLoader(Subset(_Labelled(source), part.tolist()), batch, collate_fn=collate, num_workers=workers)
         for part in (order[:cut], order[cut:])
@@ -266,12 +269,20 @@ def pair_batches(
     size: int,
     normalize: Normalize | None,
     decode: int | None,
+    max_pixels: int | None = MAX_PIXELS,
     on_error: OnError = "raise",
     count: int = 256,
 ) -> list[Any]:
     """Return batches of two views of some images, of one set of draws for all methods; of a stream the first ones."""
     collate = ImageCollateFunction(
-        size, normalize=normalize, seed=0, decode=decode, render="worker", image=source.image, on_error=on_error
+        size,
+        normalize=normalize,
+        seed=0,
+        decode=decode,
+        render="worker",
+        image=source.image,
+        max_pixels=max_pixels,
+        on_error=on_error,
     )
     if isinstance(source.data, IterableDataset):
         return list(DataLoader(list(islice(source.data, count)), 64, collate_fn=collate))  # type: ignore[arg-type]

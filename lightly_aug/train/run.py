@@ -193,13 +193,25 @@ def _watching(
     size = options.size
     if labelled is not None and len(labelled.classes) > 1:
         train, test = evaluation_loaders(
-            labelled, size=size, normalize=normalize, decode=decode, on_error=collate.on_error
+            labelled,
+            size=size,
+            normalize=normalize,
+            decode=decode,
+            max_pixels=collate.max_pixels,
+            on_error=collate.on_error,
         )
         callbacks.append(OnlineEvaluation(train, test, every=every))
         images = [source.data[i] for i in range(0, source.count, max(1, source.count // 6))][:6] if source.count else []
         callbacks.append(Pictures(folder / "pictures", images, collate, labelled=test, classes=labelled.classes))
     elif source.count and not isinstance(source.data, DataLoader):
-        pairs = pair_batches(source, size=size, normalize=normalize, decode=decode, on_error=collate.on_error)
+        pairs = pair_batches(
+            source,
+            size=size,
+            normalize=normalize,
+            decode=decode,
+            max_pixels=collate.max_pixels,
+            on_error=collate.on_error,
+        )
         callbacks.append(PairAccuracy(pairs, every=every))
     callbacks.append(RunBar(METHODS[options.method].title))  # after what it shows
     saving = save_checkpoints(folder / "checkpoints", epochs=every, steps=options.save_steps, keep=options.keep)
