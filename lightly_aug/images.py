@@ -18,7 +18,6 @@ from torch import Tensor
 
 from lightly_aug import transport
 from lightly_aug.buffers import borrow
-
 from lightly_aug.decoding import decode_jpeg, image_suffixes, open_image
 
 __all__ = [

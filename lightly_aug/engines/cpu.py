@@ -46,7 +46,7 @@ def run(programs: list[Program]) -> list[Tensor]:
         For each view of each program a tensor `(n, channels, height, width)` of its dtype and memory format.
     """
     parts = [part for program in programs for part in program.split()]
-    results = [empty(prod(_shape(part)), part.output.dtype) for part in parts]
+    results = [empty(prod(_shape(part)), part.output.dtype or torch.float32) for part in parts]
     arguments = [_arguments(part, result) for part, result in zip(parts, results, strict=True)]
     threads = min(torch.get_num_threads(), sum(len(part.images) for part in parts))
     if threads <= 1:
