@@ -150,7 +150,7 @@ def test_damaged_files_give_the_pixels_or_the_error_of_pillow(
     middle = int(share * len(damaged) / 2)
     damaged[middle:middle] = inserted
     damaged = damaged[: max(1, int(share * len(damaged)))]
-    outcomes = []
+    outcomes: list[Any] = []
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(2):
@@ -159,7 +159,7 @@ def test_damaged_files_give_the_pixels_or_the_error_of_pillow(
             except ImageError as error:
                 outcomes.append(np.array(str(error)))
             patch.setattr(images, "decode_jpeg", lambda *_: None)
-    np.testing.assert_array_equal(*outcomes)
+    np.testing.assert_array_equal(outcomes[0], outcomes[1])
 
 
 @pytest.mark.parametrize("scans", range(1, 8))
@@ -307,3 +307,25 @@ def test_the_page_of_operations_lists_the_formats() -> None:
     names = set(re.findall(r"[A-Z]\w+(?: 2000)?", listed[1])) - {"PGM", "PBM", "PFM"}
     assert {name.upper().replace(" ", "") for name in names} == set(FORMATS)
     assert f"more than {MAX_PIXELS:,} pixels" in page
+
+
+@pytest.mark.parametrize(
+    ("asked", "bound"), [({}, MAX_PIXELS), ({"max_pixels": 5999}, 5999), ({"max_pixels": 0}, None)]
+)
+def test_a_run_passes_the_bound_to_all_its_loaders(tmp_path: Path, asked: dict[str, Any], bound: int | None) -> None:
+    from lightly_aug.pretrain_options import PretrainOptions
+    from lightly_aug.train.build import build_views
+    from lightly_aug.train.data import evaluation_loaders, find_source, pair_batches
+
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(photo(60, 100), "PNG"))
+    source = find_source(tmp_path)
+    collate = build_views(source, PretrainOptions(size=16, **asked))
+    assert collate.max_pixels == bound
+    options: dict[str, Any] = {"size": 16, "normalize": None, "decode": None, "max_pixels": collate.max_pixels}
+    collates: list[Any] = [loader.collate_fn for loader in evaluation_loaders(source, **options)]
+    assert [each.max_pixels for each in collates] == [bound, bound]
+    if bound == 5999:
+        with pytest.raises(ImageError, match=LARGE):
+            pair_batches(source, **options)
