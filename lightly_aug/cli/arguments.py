@@ -18,6 +18,7 @@ __all__ = [
     "Decode",
     "Device",
     "Folder",
+    "MaxPixels",
     "OutFolder",
     "Seed",
     "Size",
@@ -44,6 +45,10 @@ Decode = Annotated[
         help="Shrink large photographs by a whole factor while reading them, to at least this many pixels on the "
         "shorter side; by default twice the side of the views. 0 reads all pixels.",
     ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(min=0, help="Refuse images with more pixels, as they can fill the memory. 0 sets no bound."),
 ]
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from lightly_aug.cli.arguments import find_decode, find_device
 from lightly_aug.evaluate import features
 from lightly_aug.optional import extra
+from lightly_aug.options import Options
 from lightly_aug.status import show_steps
 from lightly_aug.weights import Backbone, read_metadata
 
@@ -23,18 +24,20 @@ Run = Annotated[
 ]
 
 
-def load_run(run: Path, decode: int | None, device: str) -> Backbone:
+def load_run(run: Path, decode: int | None, device: str, max_pixels: int) -> Backbone:
     """Load the backbone of a run, with a collate function that renders on the device that embeds.
 
     Args:
         run: The argument `Run`.
         decode: The option `--decode`.
         device: The option `--device`.
+        max_pixels: The option `--max-pixels`.
     """
     size = read_metadata(run)["size"]  # which takes files only, so that a wrong name asks no hub
     # render="auto" would render late on any machine with an accelerator, even if --device is cpu
     render: Literal["worker", "late"] = "worker" if find_device(device).type == "cpu" else "late"
-    return Backbone.from_pretrained(run, decode=find_decode(decode, size), render=render)
+    options = Options(decode=find_decode(decode, size), max_pixels=max_pixels or None, render=render)
+    return Backbone.from_pretrained(run, **options)
 
 
 def embed_files(saved: Backbone, files: list[Path], batch_size: int, workers: int, device: str) -> Tensor:

@@ -3,9 +3,20 @@
 from pathlib import Path
 from typing import Annotated
 
-from lightly_aug.cli.arguments import BatchSize, Decode, Device, Folder, Workers, find_device, find_images, prepare_out
+from lightly_aug.cli.arguments import (
+    BatchSize,
+    Decode,
+    Device,
+    Folder,
+    MaxPixels,
+    Workers,
+    find_device,
+    find_images,
+    prepare_out,
+)
 from lightly_aug.cli.backbone import Run, load_run
 from lightly_aug.evaluate import check_features_file, extract_features
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.photographs import class_names
 from lightly_aug.status import show_steps
@@ -23,6 +34,7 @@ def embed(
     workers: Workers = 2,
     device: Device = "",
     decode: Decode = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     out: Annotated[
         Path, typer.Option(help="File to write: .npz, .csv, .safetensors, or .parquet, which needs pyarrow.")
     ] = Path("features.npz"),
@@ -33,7 +45,7 @@ def embed(
     """
     check_features_file("lightly-aug embed", out)
     prepare_out("embed", out)
-    saved, files, target = load_run(run, decode, device), find_images(folder), find_device(device)
+    saved, files, target = load_run(run, decode, device, max_pixels), find_images(folder), find_device(device)
     labels = class_names(folder, files)
     with show_steps(f"embedding {len(files)} images", len(files)) as advance:
         count, width = extract_features(

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 
-from lightly_aug.cli.arguments import BatchSize, Decode, Device, Seed, Workers, find_device, prepare_folder
+from lightly_aug.cli.arguments import BatchSize, Decode, Device, MaxPixels, Seed, Workers, find_device, prepare_folder
 from lightly_aug.cli.backbone import Run, load_run, name_run
 from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_tested
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.photographs import LabelledImages
 from lightly_aug.report import measure_features, write_page
@@ -44,6 +45,7 @@ def evaluate(
     workers: Workers = 2,
     device: Device = "",
     decode: Decode = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; by default RUN/evaluate.")] = None,
 ) -> None:
     """Measure a backbone on labelled images, beside the same network untrained, and write one page with pictures.
@@ -55,7 +57,7 @@ def evaluate(
     if draws == 1:
         raise ValueError("lightly-aug evaluate: --draws must be 0, or 2 and more, got 1")
     folder = prepare_folder("evaluate", run, out)
-    saved, images = load_run(run, decode, device), find_labelled("evaluate", data, test)
+    saved, images = load_run(run, decode, device, max_pixels), find_labelled("evaluate", data, test)
     embedded = embed_labelled(saved, images, folder / "features.npz", batch_size, workers, device)
     found = {"trained": embedded}
     if untrained:

@@ -8,6 +8,7 @@ import numpy as np
 from lightly_aug.cli.arguments import Folder, find_images
 from lightly_aug.cli.backbone import load_run
 from lightly_aug.explore import choose, render
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.status import show_wait
 
@@ -40,7 +41,7 @@ def explore(
     with extra("explore"):
         import nicegui  # noqa: F401  # missing packages are named before anything else happens
     files = find_images(folder)
-    saved = None if backbone is None else load_run(backbone, None, "cpu").freeze()
+    saved = None if backbone is None else load_run(backbone, None, "cpu", MAX_PIXELS).freeze()
     from lightly_aug.explore.server import listen, serve
 
     listening = listen(port)

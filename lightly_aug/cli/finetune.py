@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-from lightly_aug.cli.arguments import BatchSize, Decode, Device, Seed, Workers, prepare_folder
+from lightly_aug.cli.arguments import BatchSize, Decode, Device, MaxPixels, Seed, Workers, prepare_folder
 from lightly_aug.cli.backbone import Run, load_run, name_run
 from lightly_aug.cli.classifier import Overwrite, find_running, split_files
 from lightly_aug.cli.labelled import Data, Test, find_labelled, name_tested
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.report import write_classification
 
@@ -39,6 +40,7 @@ def finetune(
     workers: Workers = 2,
     device: Device = "",
     decode: Decode = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     overwrite: Overwrite = False,
     out: Annotated[
         Path | None,
@@ -53,7 +55,7 @@ def finetune(
     from lightly_aug.classify import finetune as train_network  # takes seconds, which other commands need not wait for
 
     folder = prepare_folder("finetune-from-scratch" if from_scratch else "finetune", run, out)
-    saved, images = load_run(run, decode, device), find_labelled("finetune", data, test)
+    saved, images = load_run(run, decode, device, max_pixels), find_labelled("finetune", data, test)
     train, held = split_files(images)
     result = train_network(
         saved, train, held, share=share, lr=lr, head_lr=head_lr, from_scratch=from_scratch, epochs=epochs,

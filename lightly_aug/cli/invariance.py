@@ -13,6 +13,7 @@ from lightly_aug.cli.arguments import (
     BatchSize,
     Decode,
     Device,
+    MaxPixels,
     Seed,
     find_decode,
     find_device,
@@ -21,6 +22,7 @@ from lightly_aug.cli.arguments import (
 )
 from lightly_aug.cli.backbone import load_run
 from lightly_aug.evaluate import Invariance, InvarianceComparison, compare_invariance, count_passes, measure_invariance
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.photographs import class_names
 from lightly_aug.plot import invariance_bars, invariance_curves
@@ -44,6 +46,7 @@ class _Asked:
     batch_size: int
     device: str
     decode: int | None
+    max_pixels: int
     seed: int
 
     def fingerprint(self, run: Path) -> str:
@@ -67,6 +70,7 @@ def invariance(
     batch_size: BatchSize = 64,
     device: Device = "",
     decode: Decode = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("invariance"),
 ) -> None:
@@ -82,9 +86,11 @@ def invariance(
     count = min(images, len(found))
     files = [found[i * len(found) // count] for i in range(count)]
     named = [name for name in (part.strip() for part in layers.split(",")) if name]
-    asked = _Asked(files, class_names(data, files), named, draws, batch_size, device, decode, seed)
+    asked = _Asked(files, class_names(data, files), named, draws, batch_size, device, decode, max_pixels, seed)
     names = _name_runs(runs)
-    loaded = [load_run(run, decode, device) for run in runs]  # all at first, so that none is measured in vain
+    loaded = [
+        load_run(run, decode, device, max_pixels) for run in runs
+    ]  # all at first, so that none is measured in vain
     networks = [_measure(*each, asked, out) for each in zip(loaded, runs, names, strict=True)]
     comparison = compare_invariance(networks)
     with show_wait("drawing"):
@@ -132,6 +138,7 @@ def _measure(saved: Backbone, run: Path, name: str, asked: _Asked, out: Path) ->
             mode=settings["mode"],
             background=settings["background"],
             decode=find_decode(asked.decode, settings["size"]),
+            max_pixels=asked.max_pixels or None,
         )
     with replace_file(kept) as new:
         networks = json.loads(compare_invariance([network]).to_json())

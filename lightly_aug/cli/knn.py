@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated
 
-from lightly_aug.cli.arguments import BatchSize, Decode, Device, Workers, find_device, prepare_folder
+from lightly_aug.cli.arguments import BatchSize, Decode, Device, MaxPixels, Workers, find_device, prepare_folder
 from lightly_aug.cli.backbone import Run, load_run, name_run
 from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_tested
 from lightly_aug.evaluate import knn_votes
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.report import write_classification
 
@@ -26,6 +27,7 @@ def knn(
     workers: Workers = 2,
     device: Device = "",
     decode: Decode = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; by default RUN/knn.")] = None,
 ) -> None:
     """Classify test images by a vote of the training images with the most similar features, without any training.
@@ -33,7 +35,7 @@ def knn(
     It writes predictions.csv, metrics.json, confusion.png and the features.
     """
     folder = prepare_folder("knn", run, out)
-    saved, images = load_run(run, decode, device), find_labelled("knn", data, test)
+    saved, images = load_run(run, decode, device, max_pixels), find_labelled("knn", data, test)
     if k > len(images.train):
         raise ValueError(f"lightly-aug knn: --k must be at most the {len(images.train)} training images, got {k}")
     embedded = embed_labelled(saved, images, folder / "features.npz", batch_size, workers, device)

@@ -5,11 +5,12 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lightly_aug.cli.arguments import BatchSize, Decode, Device, Seed, Workers, prepare_folder
+from lightly_aug.cli.arguments import BatchSize, Decode, Device, MaxPixels, Seed, Workers, prepare_folder
 from lightly_aug.cli.backbone import Run, load_run, name_run
 from lightly_aug.cli.classifier import Overwrite, find_running, split_files
 from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_tested
 from lightly_aug.evaluate import linear_scores
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.report import spread_scores, write_classification
 from lightly_aug.status import show_wait
@@ -40,6 +41,7 @@ def linear(
     workers: Workers = 2,
     device: Device = "",
     decode: Decode = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     overwrite: Overwrite = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; by default RUN/linear or RUN/linear-papers.")
@@ -52,7 +54,7 @@ def linear(
     """
     folder = prepare_folder("linear" if protocol == "fast" else "linear-papers", run, out)
     penalty = _read_c(c)
-    saved, images = load_run(run, decode, device), find_labelled("linear", data, test)
+    saved, images = load_run(run, decode, device, max_pixels), find_labelled("linear", data, test)
     names, classes = name_tested(images, data, test), len(images.classes)
     settings: dict[str, Any] = {"protocol": protocol, "train_images": len(images.train)}
     if protocol == "papers":

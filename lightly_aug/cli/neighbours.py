@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from lightly_aug.cli.arguments import BatchSize, Decode, Device, Folder, Workers, find_images, prepare_out
+from lightly_aug.cli.arguments import BatchSize, Decode, Device, Folder, MaxPixels, Workers, find_images, prepare_out
 from lightly_aug.cli.backbone import Run, embed_files, load_run, name_run
+from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.photographs import class_names
 from lightly_aug.plot import neighbours as draw_neighbours
@@ -25,6 +26,7 @@ def neighbours(
     workers: Workers = 2,
     device: Device = "",
     decode: Decode = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("neighbours.png"),
 ) -> None:
     """Draw images of a folder and those that the backbone finds most similar to them, among all images of the folder.
@@ -32,7 +34,7 @@ def neighbours(
     Class folders are labels: neighbours of the same class have green frames, others red ones.
     """
     prepare_out("neighbours", out)
-    saved = load_run(run, decode, device)
+    saved = load_run(run, decode, device, max_pixels)
     files = find_images(folder)
     if len(files) < 2:
         raise ValueError(f"lightly-aug neighbours: {folder} must hold at least 2 images, got {len(files)}")

@@ -17,7 +17,7 @@ from lightly_aug.evaluate._invariance_score import invariance_score
 from lightly_aug.evaluate._read_out import ReadOut, read_out
 from lightly_aug.evaluate._strengths import CHANGES, Change, crop_columns
 from lightly_aug.evaluate._use import Use, class_use
-from lightly_aug.images import Background
+from lightly_aug.images import MAX_PIXELS, Background
 from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import Floats, Normalize, Operation, RandomResizedCrop
 from lightly_aug.options import Options
@@ -113,6 +113,7 @@ def measure_invariance(
     mode: str | None = "RGB",
     background: Background = "white",
     decode: int | None = None,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> Invariance:
     """Measure what a network ignores, and what that costs.
 
@@ -143,6 +144,7 @@ def measure_invariance(
         mode: PIL mode of the images, as in `BaseCollateFunction`.
         background: Colour behind transparent pixels, as in `BaseCollateFunction`.
         decode: Shrink photographs while reading them, as in `BaseCollateFunction`.
+        max_pixels: Refuse images of more pixels, as in `BaseCollateFunction`.
 
     Raises:
         ValueError: An argument is out of range, or the network outputs the same features for all images.
@@ -173,7 +175,7 @@ def measure_invariance(
         layers=layers,
         device=device,
         batch_size=batch_size,
-        options=Options(mode=mode, background=background, decode=decode),
+        options=Options(mode=mode, background=background, decode=decode, max_pixels=max_pixels),
     )
     labelled = None if labels is None else _Labels.number(labels)
     score = partial(_score_curve, labels=labelled, resamples=resamples, seed=seed)
