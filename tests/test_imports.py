@@ -55,7 +55,7 @@ ALLOWED = {
     "engines.__init__": "engines.plan engines.program engines.rendering",
     "batch": "_html checks images operations samples transport view engines.__init__ plot._grid",
     "options": "invariances",
-    "collate": ("_html checks epochs philox images samples view engines.__init__ batch options plot._grid"),
+    "collate": "_html checks epochs philox images samples view engines.__init__ batch options plot._grid",
     "recipes": "checks operations invariances view options collate",
     "support": "checks distributed epochs indexed",
     "_prefetch": "samples batch",

@@ -83,7 +83,7 @@ class RandomResizedCrop(Operation):
         ratio = np.exp(between(u[:, 1:20:2], (math.log(self.ratio[0]), math.log(self.ratio[1]))))
         sides = np.array([height, width])
         tries = np.rint(np.sqrt([area / ratio, area * ratio]))  # (side, image, try)
-        fits = ((tries > 0) & (tries <= sides[..., None])).all(axis=0)
+        fits = np.all((tries > 0) & (tries <= sides[..., None]), axis=0)
         images, first = np.arange(len(u)), fits.argmax(axis=1)
         crop = tries[:, images, first]
         place = np.floor(u[:, 20:22].T * (sides - crop + 1))
