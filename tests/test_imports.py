@@ -26,6 +26,7 @@ ALLOWED = {
     "finite": "",
     "optional": "",
     "philox": "",
+    "stages": "",
     "status": "",
     "images": "",
     "indexed": "checks distributed epochs",
@@ -52,7 +53,9 @@ ALLOWED = {
     "engines.__init__": "engines.plan engines.program engines.rendering",
     "batch": "_html checks images operations samples view engines.__init__ plot._grid",
     "options": "invariances",
-    "collate": ("_html checks epochs philox images samples operations view engines.__init__ batch options plot._grid"),
+    "collate": (
+        "_html checks epochs philox stages images samples operations view engines.__init__ batch options plot._grid"
+    ),
     "recipes": "checks operations invariances view options collate",
     "support": "checks distributed epochs indexed",
     "_prefetch": "samples batch",
@@ -87,7 +90,10 @@ ALLOWED = {
         "atomic checks distributed optional status indexed samples operations invariances view batch collate models "
         "weights evaluate train classify"
     ),
-    "bench": "status photographs operations invariances view engines.__init__ collate bench",
+    "bench": (
+        "_html checks optional stages status samples photographs operations invariances view plot._page "
+        "engines.__init__ batch collate bench"
+    ),
     "demo": "optional indexed photographs operations collate weights train evaluate methods plot",
     "report": "atomic optional evaluate plot",
     "explore": "optional images operations invariances view batch collate recipes weights methods explore",

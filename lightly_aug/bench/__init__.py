@@ -1,5 +1,7 @@
-"""Images a second, of this library and of others on the same work."""
+"""Where the time of a loader goes, and images a second of this library and of others on the same work."""
 
+from lightly_aug.bench._loader import loader
+from lightly_aug.bench._times import LoaderTimes, Stage
 from lightly_aug.bench.comparison import compare, run
 from lightly_aug.bench.peers import batch_transform, contenders, dali_view
 from lightly_aug.bench.tables import describe_loading, write_report
@@ -12,7 +14,9 @@ __all__ = [
     "STD",
     "WORKLOADS",
     "Contender",
+    "LoaderTimes",
     "Results",
+    "Stage",
     "ViewSpec",
     "batch_transform",
     "build_view",
@@ -20,6 +24,7 @@ __all__ = [
     "contenders",
     "dali_view",
     "describe_loading",
+    "loader",
     "measure",
     "run",
     "time_loading",
