@@ -113,7 +113,7 @@ ALLOWED = {
     "cli.explore": "optional status explore cli.arguments cli.backbone",
     "cli.export": "atomic checks optional weights cli.arguments cli.backbone",
     "cli.demo": "optional demo cli.arguments",
-    "cli.bench": "checks optional bench cli.arguments",
+    "cli.bench": "checks optional bench methods cli.arguments",
     "cli": "__init__ optional cli",
     "__main__": "cli",
 }

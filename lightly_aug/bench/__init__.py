@@ -4,7 +4,7 @@ from lightly_aug.bench._loader import loader
 from lightly_aug.bench._times import LoaderTimes, Stage
 from lightly_aug.bench.comparison import compare, run
 from lightly_aug.bench.peers import batch_transform, contenders, dali_view
-from lightly_aug.bench.tables import describe_loading, write_report
+from lightly_aug.bench.tables import describe_loading, write_report, write_times
 from lightly_aug.bench.timing import Contender, Results, measure, time_loading
 from lightly_aug.bench.workloads import MEAN, SIGMA, STD, WORKLOADS, ViewSpec, build_view
 
@@ -29,4 +29,5 @@ __all__ = [
     "run",
     "time_loading",
     "write_report",
+    "write_times",
 ]
