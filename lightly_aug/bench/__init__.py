@@ -3,7 +3,7 @@
 from lightly_aug.bench._loader import loader
 from lightly_aug.bench._times import LoaderTimes, Stage
 from lightly_aug.bench.comparison import compare, run
-from lightly_aug.bench.peers import batch_transform, contenders, dali_view
+from lightly_aug.bench.peers import albumentations_view, batch_transform, contenders, dali_view
 from lightly_aug.bench.tables import describe_loading, write_report, write_times
 from lightly_aug.bench.timing import Contender, Results, measure, time_loading
 from lightly_aug.bench.workloads import MEAN, SIGMA, STD, WORKLOADS, ViewSpec, build_view
@@ -18,6 +18,7 @@ __all__ = [
     "Results",
     "Stage",
     "ViewSpec",
+    "albumentations_view",
     "batch_transform",
     "build_view",
     "compare",

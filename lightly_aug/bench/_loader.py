@@ -285,11 +285,15 @@ def _find_images(samples: Any, collate: Any) -> Sequence[Any]:
 
 
 def _find_views(batch: Any) -> Views | None:
+    if isinstance(batch, Views):  # a dataclass, too
+        return batch
     return next((member for member in batch_members(batch).values() if isinstance(member, Views)), None)
 
 
 def _find_rendered(batch: Any, moved: Any) -> Sequence[Tensor]:
     """Return the rendered views of a batch that has been moved."""
+    if isinstance(batch, Views):
+        return moved  # type: ignore[no-any-return]
     pairs = zip(batch_members(batch).values(), batch_members(moved).values(), strict=False)
     return next(after for member, after in pairs if isinstance(member, Views))
 

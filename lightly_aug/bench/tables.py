@@ -90,11 +90,17 @@ def _describe(versions: dict[str, Any]) -> str:
 
 def _table(results: Results) -> str:
     names = sorted(results.rates, key=lambda name: -statistics.median(results.rates[name]))
-    lines = ["| | images/s [slowest–fastest round] | ours / theirs | remarks |", "|---|---|---|---|"]
+    heads = ["", "images/s [slowest–fastest round]", "ours / theirs", "remarks"]
+    if results.cpu:
+        heads[3:3] = ["CPU µs an image", "theirs / ours, CPU"]
+    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
     for name in names:
-        ratio = "" if name == results.ours else f"{results.ratio(name):.2f}"
-        bold = "**" if name == results.ours else ""
-        lines.append(f"| {bold}{name}{bold} | {results.cell(name)} | {ratio} | {results.remarks.get(name, '')} |")
+        ours = name == results.ours
+        cells = [f"**{name}**" if ours else name, results.cell(name), "" if ours else f"{results.ratio(name):.2f}"]
+        if results.cpu:
+            measured = name in results.cpu and not ours
+            cells += [results.cpu_cell(name), f"{results.cpu_ratio(name):.2f}" if measured else ""]
+        lines.append(f"| {' | '.join([*cells, results.remarks.get(name, '')])} |")
     lines += [f"\nNot measured: {name} ({why})." for name, why in results.skipped.items()]
     return "\n".join(lines)
 
