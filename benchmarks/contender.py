@@ -54,20 +54,17 @@ def _answer(asked: dict[str, Any], prepared: dict[str, tuple[Run, int]]) -> dict
 
 def _time(run: Run, images: int, seconds: float) -> dict[str, float | None]:
     """Run at least once, for so many seconds; return images a second, and CPU microseconds an image."""
-    before, start, runs = _cpu_seconds(), time.perf_counter(), 0
+    before, own, start, runs = _worker_seconds(), time.process_time(), time.perf_counter(), 0
     while runs == 0 or time.perf_counter() - start < seconds:
         run()
         runs += 1
-    took, after = time.perf_counter() - start, _cpu_seconds()
-    known = before is not None and after is not None
-    return {
-        "rate": runs * images / took,
-        "cpu": ((after or 0.0) - (before or 0.0)) * 1e6 / (runs * images) if known else None,
-    }
+    took, own, after = time.perf_counter() - start, time.process_time() - own, _worker_seconds()
+    used = None if before is None or after is None else own + after - before
+    return {"rate": runs * images / took, "cpu": used and used * 1e6 / (runs * images)}
 
 
-def _cpu_seconds() -> float | None:
-    """Return the CPU seconds of this process and of its workers; None where the system does not tell."""
+def _worker_seconds() -> float | None:
+    """Return the CPU seconds of the workers; None where the system does not tell."""
     total = 0
     try:
         for child in active_children():
@@ -75,7 +72,7 @@ def _cpu_seconds() -> float | None:
                 total += int((thread / "schedstat").read_text().split()[0])
     except OSError:
         return None
-    return time.process_time() + total / 1e9
+    return total / 1e9
 
 
 def _prepare(work: str, **task: Any) -> tuple[Run, int]:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.photos import write_photos
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, default_collate
@@ -472,6 +474,47 @@ def test_every_advice_is_given_for_its_reason(rule: str) -> None:
 )
 def test_no_advice_without_its_reason(rule: str, changes: dict[str, Any]) -> None:
     assert getattr(_advice, rule)(replace(CASES[rule][0], **changes)) is None
+
+
+SECONDS = st.floats(0, 10)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*PARTS, "render", "transport", "device", "step"]), SECONDS),
+    st.fixed_dictionaries(
+        {
+            "seconds": st.floats(1e-6, 10),
+            "waited": SECONDS,
+            "blocked": SECONDS,
+            "starting": SECONDS,
+            "workers": st.integers(0, 64),
+            "cores": st.integers(1, 64),
+            "batch_size": st.integers(1, 512),
+            "render": st.sampled_from(["", "late", "worker"]),
+            "device": st.sampled_from(["cpu", "cuda:0"]),
+            "samples": st.sampled_from(["", "path", "PIL"]),
+            "image_side": st.integers(0, 5000),
+            "view_side": st.integers(0, 500),
+            "pin_memory": st.booleans(),
+            "persistent_workers": st.booleans(),
+            "epoch": st.none() | st.integers(0, 100),
+        }
+    ),
+)
+def test_advice_never_contradicts_itself(seconds: dict[str, float], changes: dict[str, Any]) -> None:
+    """Of any times: at most one number of workers, another than there is, and one place to render, another than now."""
+    found = advise(replace(BALANCED, stages=stages(**seconds), **changes))
+    workers = [text for text in found if "num_workers=" in text]
+    assert len(workers) <= 1
+    for text in workers:
+        wanted = re.search(r"num_workers=(\d+)", text)
+        assert wanted
+        assert int(wanted[1]) != changes["workers"]
+        assert int(wanted[1]) <= changes["cores"]
+    places = [text for text in found if text.startswith("render=")]
+    assert len(places) <= 1
+    assert not any(text.startswith(f'render="{changes["render"]}"') for text in places)
+    assert not any("nan" in text or "inf " in text for text in found)
 
 
 def test_workers_are_as_many_as_the_step_needs() -> None:
