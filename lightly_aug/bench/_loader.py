@@ -99,7 +99,7 @@ def loader(
     with _keep_random_states(), show_steps(title, 1 + staged + warm + batches) as advance:
         source = Source(loader, 1 + staged + warm + batches + ahead)
         seen = _time_stages(source, staged, receiver, advance)
-        if seen.views is not None and source.collate is loader.collate_fn:
+        if "draw" in seen.stages and source.collate is loader.collate_fn:
             warnings.warn(
                 "loader: the collate function cannot be copied, so its epochs count on by one: measure before the "
                 "training begins, and then call set_epoch(0) of the collate function of lightly_aug in it",
