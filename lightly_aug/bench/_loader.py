@@ -78,11 +78,10 @@ def loader(
 
     Example:
         >>> from torch.utils.data import DataLoader
-        >>> from lightly_aug import SimCLRCollateFunction
-        >>> from lightly_aug.bench import loader as measure_loader
+        >>> from lightly_aug import SimCLRCollateFunction, bench
         >>> images = [torch.rand(3, 40, 40) for _ in range(8)]
         >>> data = DataLoader(images, batch_size=4, collate_fn=SimCLRCollateFunction(32, seed=0, render="worker"))
-        >>> times = measure_loader(data, "cpu", batches=2)
+        >>> times = bench.loader(data, "cpu", batches=2)
         >>> [stage.name for stage in times.stages]
         ['dataset', 'decode', 'pack', 'draw', 'render', 'collate', 'device']
     """
