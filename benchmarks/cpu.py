@@ -1,7 +1,9 @@
-"""Measure on the CPU: `python -m benchmarks.cpu [--quick] [--rounds N] [--seconds S] [--out FOLDER]`.
+"""Measure on the CPU: `python -m benchmarks.cpu [--quick] [--rounds N] [--seconds S] [--before PATH] [--out FOLDER]`.
 
-The tables: images a second on one core with everything that is installed; the same while the batch, the image or the
-number of views grows; from files to views through a DataLoader; the memory of large files. The rivals are optional:
+The tables: from JPEG files to views through a DataLoader; the collate functions as they are shipped, beside the same
+transforms of lightly, from files, PIL images and arrays; files of 20 megapixels beside decoding alone; images a second
+on one core with everything that is installed, and while the batch, the image or the number of views grows; the memory
+of large files. `--before` measures another checkout of this library in the same rounds. The rivals are optional:
 `pip install lightly albumentationsx opencv-python-headless torchtransform nvidia-dali-cuda130`, the last with `optree`,
 `astunparse`, `gast`, `makefun` and `nvidia-libnvcomp-cu13`. AlbumentationsX is AGPL; its telemetry is turned off.
 """
@@ -9,27 +11,20 @@ number of views grows; from files to views through a DataLoader; the memory of l
 import argparse
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
-from itertools import cycle, islice
+from dataclasses import replace
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
-from PIL import Image
-from torch.utils.data import DataLoader, default_collate
 
 from benchmarks.memory import measure_peak
-from lightly_aug import MultiViewCollateFunction
+from benchmarks.programs import Program, Programs
 from lightly_aug.bench import (
-    WORKLOADS,
-    Contender,
     Results,
     ViewSpec,
-    build_view,
     compare,
     contenders,
     describe_loading,
@@ -50,18 +45,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="how often everything is timed; by default 5, with --quick 2")
     parser.add_argument("--seconds", type=float, help="how long each time; by default 1, with --quick 0.2")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder to write to")
+    parser.add_argument("--before", type=Path, help="another checkout of this library, to measure in the same rounds")
     parser.add_argument("--quick", action="store_true", help="measure less of everything, in two minutes")
     chosen = parser.parse_args()
+    if chosen.before and not (chosen.before / "lightly_aug").is_dir():
+        parser.error(f"--before must be a folder with lightly_aug in it, got {chosen.before}")
+    if chosen.before:
+        chosen.before = chosen.before.resolve()
     quick: bool = chosen.quick
     rounds = chosen.rounds or (2 if quick else 5)
     seconds = chosen.seconds or (0.2 if quick else 1.0)
     batch = 16 if quick else 32
     few = (*RIVALS, "albumentations")
 
-    tables = [compare("simclr", batch, rounds, seconds)]
+    tables = []
+    with Programs(chosen.before) as programs:
+        tables += measure_loaders(programs, min(rounds, 3), 64 if quick else 256)
+        tables += measure_shipped(programs, rounds, seconds, quick=quick)
+        tables.append(measure_large(programs, min(rounds, 3), 2 if quick else 8))
+    tables.append(compare("simclr", batch, rounds, seconds))
     tables += [compare(method, batch, rounds, seconds, few) for method in ("dino", "swav")]
     tables += measure_growth(min(rounds, 3), seconds / 2, quick=quick)
-    tables += measure_loaders(min(rounds, 3), 64 if quick else 256)
     memory = measure_memory(2 if quick else 8)
     took = time_loading(cold=not quick)
     texts = [describe_memory(memory), "## Before the first batch", describe_loading(took)]
@@ -88,22 +92,72 @@ def measure_growth(rounds: int, seconds: float, *, quick: bool) -> list[Results]
     ]
 
 
-def measure_loaders(rounds: int, count: int) -> list[Results]:
+def measure_loaders(programs: Programs, rounds: int, count: int) -> list[Results]:
     """Measure from JPEG files to views through a DataLoader; a round is an epoch."""
     results = []
     with jpeg_files(count, 500, 375) as files:
         for workers in (0, 1, 2):
-            title = f"From {count} JPEG files of 500×375 to 2×224 through a DataLoader, by workers"
-            entrants = [Contender("lightly_aug", _epoch(_our_loader(files, workers)), count)]
-            skipped = {}
-            if find_spec("lightly"):
-                entrants.append(Contender("lightly", _epoch(_lightly_loader(files, workers)), count))
-            else:
-                skipped["lightly"] = "No module named 'lightly'"
-            result = measure(entrants, title, rounds=rounds, seconds=0, axis=str(workers))
-            result.skipped |= skipped
-            results.append(result)
+            task = {
+                "work": "loader", "library": "lightly_aug", "folder": str(files[0].parent), "method": "simclr",
+                "batch": 32, "workers": workers,
+            }  # fmt: skip
+            entrants = [
+                Program("lightly_aug", "ours", task),
+                Program("lightly_aug, rendered late", "ours", task | {"render": "late"}, "rendered by main"),
+                Program("lightly_aug, bfloat16", "ours", task | {"bits": 16}, "views of 16 bits"),
+                *_others(programs, task),
+            ]
+            plural = "1 worker" if workers == 1 else f"{workers or 'no'} workers"
+            title = f"SimCLR, {count} JPEG files of 500×375 to 2×224 through a DataLoader with {plural}"
+            results.append(programs.measure(entrants, title, rounds=rounds, seconds=0))
     return results
+
+
+def measure_shipped(programs: Programs, rounds: int, seconds: float, *, quick: bool) -> list[Results]:
+    """Measure the collate functions as they are shipped, in batches of one and of 32, without a loader."""
+    results = []
+    sources = {"files": "JPEG files", "pil": "PIL images", "arrays": "arrays"}
+    with jpeg_files(32, 500, 375) as files:
+        for method, batch, source in product(("simclr", "dino", "swav"), (1, 32), sources):
+            if quick and (method != "simclr" or (batch == 1 and source != "files")):
+                continue
+            task = {
+                "work": "batch", "library": "lightly_aug", "folder": str(files[0].parent), "method": method,
+                "batch": batch, "source": source,
+            }  # fmt: skip
+            title = f"{method} as shipped, from {sources[source]} of 500×375, batch of {batch}"
+            entrants = [Program("lightly_aug", "ours", task), *_others(programs, task)]
+            results.append(programs.measure(entrants, title, rounds=rounds, seconds=seconds))
+    return results
+
+
+def measure_large(programs: Programs, rounds: int, count: int) -> Results:
+    """Measure files of 20 megapixels beside decoders that do nothing else; a round is a batch."""
+    with jpeg_files(count, 5472, 3648) as files:
+        folder = {"folder": str(files[0].parent)}
+        task = folder | {
+            "work": "batch", "library": "lightly_aug", "method": "simclr", "batch": count, "source": "files",
+        }  # fmt: skip
+        decoders = ("Pillow", "torchvision", "opencv", "simplejpeg")
+        entrants = [
+            Program("lightly_aug", "ours", task),
+            Program("lightly_aug, decode=448", "ours", task | {"decode": 448}, "shrunk while it is decoded"),
+            *_others(programs, task),
+            *(
+                Program(f"{name} alone", "decoders", folder | {"work": "decode", "library": name}, "no views")
+                for name in decoders
+            ),
+        ]
+        title = f"SimCLR, {count} JPEG files of 5472×3648 to 2×224, in one batch"
+        found = programs.measure(entrants, title, rounds=rounds, seconds=0)
+        return replace(found, floors=tuple(f"{name} alone" for name in decoders))
+
+
+def _others(programs: Programs, task: dict[str, Any]) -> list[Program]:
+    """Return the other contenders of a task of ours: the other checkout, and the rivals."""
+    before = [Program("before", "before", task)] if programs.before else []
+    rivals = {"lightly": "its transform, as shipped", "albumentations": "bilinear, no antialias, colour in 8 bits"}
+    return before + [Program(name, name, task | {"library": name}, remarks) for name, remarks in rivals.items()]
 
 
 def measure_memory(count: int) -> dict[str, dict[str, float]]:
@@ -146,40 +200,6 @@ def jpeg_files(count: int, width: int, height: int) -> Iterator[list[Path]]:
         yield files
     finally:
         shutil.rmtree(folder)
-
-
-def _loader(dataset: Any, workers: int, collate: Callable[[Any], Any]) -> DataLoader[Any]:
-    return DataLoader(dataset, 32, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0)
-
-
-def _our_loader(files: list[Path], workers: int) -> DataLoader[Any]:
-    views = [build_view(spec) for spec in WORKLOADS["simclr"]]
-    return _loader(files, workers, MultiViewCollateFunction(views, seed=0, render="worker"))
-
-
-class _Opened(torch.utils.data.Dataset[Any]):
-    def __init__(self, files: list[Path], transform: Callable[[Image.Image], Any]) -> None:
-        self.files, self.transform = files, transform
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> Any:
-        with Image.open(self.files[index]) as image:
-            return self.transform(image.convert("RGB"))
-
-
-def _lightly_loader(files: list[Path], workers: int) -> DataLoader[Any]:
-    transform = import_module("lightly.transforms").SimCLRTransform(224, cj_strength=1.0, gaussian_blur=0.5)
-    return _loader(_Opened(files, transform), workers, default_collate)
-
-
-def _epoch(loader: DataLoader[Any]) -> Callable[[], object]:
-    def run() -> None:
-        for _ in loader:
-            pass
-
-    return run
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from lightly_aug.images import MAX_PIXELS, MODES, Background, ImageError, Packed
 from lightly_aug.options import OnError, Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
 from lightly_aug.samples import Taken, take_images
+from lightly_aug.stages import stage
 from lightly_aug.view import View, describe_views
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ class BaseCollateFunction:
                 "call sampler.set_epoch(epoch)",
                 stacklevel=2,
             )
-        images = pack(arrays, taken.names, travels=self.render == "late")
+        with stage("pack"):
+            images = pack(arrays, taken.names, travels=self.render == "late")
         self._check_channels(images.channels, taken.names[0])
         if taken.index is None:
             keys = place_keys(self._epochs.rank(), batch, len(images) // (max(self._sources) + 1))
@@ -194,7 +196,10 @@ class BaseCollateFunction:
         )
         if self._lowers:
             views.lowered = lower(images, table, self.views, self._sources)
-        return taken.rebuild(views.render() if self.render == "worker" else views)
+        if self.render == "worker":
+            with stage("render"):
+                views = views.render()
+        return taken.rebuild(views)
 
     def _take(self, samples: Sequence[Any]) -> tuple[Taken, list[Pixels], tuple[str, ...]]:
         """Return the samples that are kept, their images, and what was wrong with the others."""
@@ -223,6 +228,7 @@ class BaseCollateFunction:
             taken = take_images([samples[i] for i in kept], *self._places)
         return taken, [array for array in arrays if array is not None], tuple(map(str, errors.values()))
 
+    @stage("decode")
     def _read(self, image: Any, name: str) -> Pixels:
         try:
             array = to_array(image, self.mode, self.decode, self.background, self.max_pixels)
@@ -247,6 +253,7 @@ class BaseCollateFunction:
                     f"needs {' or '.join(map(str, allowed))}: {operation!r}"
                 )
 
+    @stage("draw")
     def _draw(self, epoch: int | U64, keys: U64, images: PackedImages, names: list[str]) -> torch.Tensor:
         n, counts = len(keys), [view.uniforms for view in self.views]
         u = uniforms(self.seed, epoch, keys, range(len(counts)), max(counts))

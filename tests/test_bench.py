@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks import cpu as cpu_benchmark
 from benchmarks.colour import STRENGTHS, measure_errors
 from benchmarks.gpu import RIVALS, Cost, check_views, costs_table, floor_bytes
 from benchmarks.gpu import main as measure_gpu
+from benchmarks.programs import Program, Programs
 from lightly_aug.bench import (
     WORKLOADS,
     Contender,
@@ -135,6 +137,54 @@ def test_the_report_is_written_and_says_where_ours_loses(tmp_path: Path) -> None
     assert record["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
     assert record["environment"]["cores"] > 0
     assert record["data"] == {"more": 1}
+
+
+def test_cpu_time_has_columns_of_its_own_and_decoding_alone_is_no_rival(tmp_path: Path) -> None:
+    rates = {"ours": [100.0, 110.0], "slow": [50.0, 55.0], "decoder": [400.0, 440.0]}
+    cpu = {"ours": [10.0, 20.0], "slow": [40.0, 20.0], "decoder": [5.0, 5.0]}
+    results = Results("main", "ours", rates, cpu=cpu, floors=("decoder",))
+    assert results.cpu_ratio("slow") == 2.5  # of 4 and 1
+    text = write_report(tmp_path / "toys", "Toys", [results])
+    assert "| **ours** | 105 [100–110] |  | 15 [10–20] |  |  |" in text
+    assert "| slow | 52 [50–55] | 2.00 | 30 [20–40] | 2.50 |  |" in text
+    assert "Nothing that was measured here is faster" in text
+    assert json.loads((tmp_path / "toys.json").read_text())["tables"][0]["cpu"] == cpu
+
+
+def test_programs_are_measured_in_processes_of_their_own(tmp_path: Path) -> None:
+    """With this checkout as the other one; what fails is left out, and ours must not fail."""
+    photographs(1, 64)[0].save(tmp_path / "0.jpg")
+    task = {"work": "batch", "library": "lightly_aug", "folder": str(tmp_path), "method": "simclr", "batch": 1}
+    ours = Program("ours", "ours", task | {"source": "arrays"})
+    loader = {"work": "loader", "workers": 1, "batch": 1, "bits": 16}
+    others = [
+        Program("before", "before", task | {"source": "files"}),
+        Program("worker", "ours", task | loader),
+        Program("decoder", "ours", {"work": "decode", "library": "Pillow", "folder": str(tmp_path)}),
+        Program("broken", "ours", task | {"source": "arrays", "strenght": 2}),
+    ]
+    with Programs(Path(__file__).parents[1]) as programs:
+        results = programs.measure([ours, *others], "toys", rounds=2, seconds=0)
+        processes = list(programs._processes.values())
+        with pytest.raises(RuntimeError, match=r"ours: TypeError: .*strenght is not an argument, write strength"):
+            programs.measure([ours._replace(task=others[-1].task)], "toys", rounds=1, seconds=0)
+    assert len(processes) == 2
+    assert [process.poll() for process in processes] == [0, 0]
+    assert list(results.rates) == ["ours", "before", "worker", "decoder"]
+    assert all(len(values) == 2 and min(values) > 0 for values in results.rates.values())
+    if results.cpu:  # only Linux tells it for other processes
+        for name, values in results.cpu.items():
+            assert 0 < values[0] < 2.2e6 / results.rates[name][0]  # on two cores at most
+    assert "strenght" in results.skipped["broken"]
+
+
+def test_the_other_checkout_is_a_folder_of_this_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cpu", "--before", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        cpu_benchmark.main()
+    assert "--before must be a folder with lightly_aug in it" in capsys.readouterr().err
 
 
 def test_peers_that_are_not_installed_are_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -475,7 +475,7 @@ def test_photographs_are_shrunk_to_twice_the_size_unless_the_user_says_otherwise
         ("lightly-aug train photos --method mo", {"moco", "moco-v1", "moco-v3"}),
         ("lightly-aug train photos --method pa", {"paws"}),
         ("lightly-aug views photos --method te", {"texture"}),
-        ("lightly-aug bench --method s", {"simclr", "swav"}),
+        ("lightly-aug bench --method sw", {"swav"}),
         ("lightly-aug train photos --backbone wide", {"wide_resnet50_2", "wide_resnet101_2"}),
     ],
 )
@@ -549,6 +549,9 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "labels": (["train", "{photos}", "--method", "paws", "--out", "{out}"], "PAWS"),
     "a preset": (["train", "{photos}", "--method", "shape"], "method must be one of 'simclr', "),
     "unknown workload": (["bench", "--method", "moco"], "--method must be one of 'simclr', 'dino', 'swav', got 'moco'"),
+    "a loader without a folder": (["bench", "--size", "32"], "--size has no effect without --data"),
+    "rounds of a loader": (["bench", "--data", "{photos}", "--rounds", "2"], "--rounds has no effect with --data"),
+    "unknown place to render": (["bench", "--data", "{photos}", "--render", "gpu"], "--render must be one of 'auto', "),
     "damaged image": (["views", "{broken}"], "broken.jpg"),
     "damaged image in a worker": (
         ["embed", "{run}", "{broken}", "--device", "cpu", "--workers", "1", "--out", "{out}.npz"],
@@ -646,6 +649,21 @@ def test_bench_measures_what_is_installed(command: Command, tmp_path: Path) -> N
     assert "images/s" in done.out
     assert "torchvision" in out.with_suffix(".md").read_text()
     assert out.with_suffix(".json").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*:UserWarning")
+def test_bench_of_a_folder_shows_where_the_time_goes(command: Command, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", classes=2, count=4)
+    out = tmp_path / "new" / "loader"
+    words = ("--method", "byol", "--size", 32, "--batch", 4, "--workers", 1, "--render", "worker", "--batches", 2)
+    done = command("bench", "--data", tmp_path / "photos", *words, "--device", "cpu", "--out", out)
+    assert done.code == 0, done.err
+    assert "End to end" in done.out
+    assert out.with_suffix(".md").read_text().startswith("# BYOL, 8 images of photos")
+    times = json.loads(out.with_suffix(".json").read_text())["times"]
+    assert {"read", "decode", "render", "device"} <= {stage["name"] for stage in times["stages"]}
+    assert (times["workers"], times["batch_size"], times["view_side"], times["render"]) == (1, 4, 32, "worker")
+    assert out.with_suffix(".png").exists()
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -26,6 +26,7 @@ ALLOWED = {
     "finite": "",
     "optional": "",
     "philox": "",
+    "stages": "",
     "status": "",
     "buffers": "",
     "transport": "buffers",
@@ -55,7 +56,7 @@ ALLOWED = {
     "engines.__init__": "engines.plan engines.program engines.rendering",
     "batch": "_html checks images operations samples transport view engines.__init__ plot._grid",
     "options": "invariances",
-    "collate": "_html checks epochs philox images samples view engines.__init__ batch options plot._grid",
+    "collate": ("_html checks epochs philox stages images samples view engines.__init__ batch options plot._grid"),
     "recipes": "checks operations invariances view options collate",
     "support": "checks distributed epochs indexed",
     "_prefetch": "samples batch",
@@ -90,7 +91,10 @@ ALLOWED = {
         "atomic checks distributed optional status indexed samples operations invariances view batch collate models "
         "weights evaluate train classify"
     ),
-    "bench": "status photographs operations invariances view engines.__init__ collate bench",
+    "bench": (
+        "_html checks optional stages status samples photographs operations invariances view plot._page "
+        "engines.__init__ batch collate bench"
+    ),
     "demo": "optional indexed photographs operations collate weights train evaluate methods plot",
     "report": "atomic optional evaluate plot",
     "explore": "optional images operations invariances view batch collate recipes weights methods explore",
@@ -114,7 +118,7 @@ ALLOWED = {
     "cli.explore": "images optional status explore cli.arguments cli.backbone",
     "cli.export": "atomic checks optional weights cli.arguments cli.backbone",
     "cli.demo": "optional demo cli.arguments",
-    "cli.bench": "checks optional bench cli.arguments",
+    "cli.bench": "checks optional bench methods cli.arguments",
     "cli": "__init__ optional cli",
     "__main__": "cli",
 }

@@ -23,7 +23,7 @@ from lightly_aug.bench.workloads import MEAN, SIGMA, STD, WORKLOADS, ViewSpec, b
 from lightly_aug.collate import MultiViewCollateFunction
 from lightly_aug.engines import load
 
-__all__ = ["batch_transform", "contenders", "dali_view"]
+__all__ = ["albumentations_view", "batch_transform", "contenders", "dali_view"]
 
 Images = Sequence[Image.Image]
 Specs = Sequence[ViewSpec]
@@ -189,32 +189,40 @@ def _make_batched(images: Images, specs: Specs, *, library: str) -> Run:
     return _at_once(images, [batch_transform(library, spec) for spec in specs], unit=True)
 
 
-def _make_albumentations(images: Images, specs: Specs) -> Run:
+def albumentations_view(spec: ViewSpec) -> Callable[[npt.NDArray[np.uint8]], Tensor]:
+    """Build one view of an array `(h, w, 3)` with Albumentations or AlbumentationsX.
+
+    Args:
+        spec: The view.
+
+    Raises:
+        ModuleNotFoundError: Neither is installed.
+    """
     os.environ |= {
         "ALBUMENTATIONS_NO_TELEMETRY": "1",
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }  # albumentations reads them when it is imported
     A = import_module("albumentations")
     import_module("cv2").setNumThreads(0)
+    *three, hue = spec.jitter
+    ranges = [(max(0.0, 1 - value), 1 + value) for value in three]
+    steps = [
+        A.RandomResizedCrop((spec.size, spec.size), spec.scale),
+        A.HorizontalFlip(p=0.5),
+        A.ColorJitter(*ranges, (-hue, hue), p=0.8),
+        A.ToGray(p=0.2),
+        A.GaussianBlur((0, 0), SIGMA, p=spec.blur),
+        *([A.Solarize((0.5, 0.5), p=spec.solarize)] if spec.solarize else []),
+        A.Normalize(),
+        A.ToTensorV2(),
+    ]
+    quiet = {"telemetry": False} if "telemetry" in signature(A.Compose).parameters else {}  # of AlbumentationsX
+    compose: Callable[..., dict[str, Tensor]] = A.Compose(steps, **quiet)
+    return lambda array: compose(image=array)["image"]
 
-    def build(spec: ViewSpec) -> Callable[[npt.NDArray[np.uint8]], Tensor]:
-        *three, hue = spec.jitter
-        ranges = [(max(0.0, 1 - value), 1 + value) for value in three]
-        steps = [
-            A.RandomResizedCrop((spec.size, spec.size), spec.scale),
-            A.HorizontalFlip(p=0.5),
-            A.ColorJitter(*ranges, (-hue, hue), p=0.8),
-            A.ToGray(p=0.2),
-            A.GaussianBlur((0, 0), SIGMA, p=spec.blur),
-            *([A.Solarize((0.5, 0.5), p=spec.solarize)] if spec.solarize else []),
-            A.Normalize(),
-            A.ToTensorV2(),
-        ]
-        quiet = {"telemetry": False} if "telemetry" in signature(A.Compose).parameters else {}  # of AlbumentationsX
-        compose: Callable[..., dict[str, Tensor]] = A.Compose(steps, **quiet)
-        return lambda array: compose(image=array)["image"]
 
-    return _one_by_one(_arrays(images), [build(spec) for spec in specs])
+def _make_albumentations(images: Images, specs: Specs) -> Run:
+    return _one_by_one(_arrays(images), [albumentations_view(spec) for spec in specs])
 
 
 def _make_dali(images: Images, specs: Specs) -> Run:

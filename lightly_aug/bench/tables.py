@@ -13,9 +13,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from lightly_aug.bench._times import LoaderTimes
 from lightly_aug.bench.timing import Results
 
-__all__ = ["describe_loading", "write_report"]
+__all__ = ["describe_loading", "write_report", "write_times"]
 
 
 def describe_loading(took: dict[str, float]) -> str:
@@ -43,9 +44,7 @@ def write_report(
     """
     losses = [loss for table in tables for loss in table.losses]
     versions = _environment()
-    machine = f"{versions['cpu']}, {versions['cores']} cores, {versions['date'][:10]}; `{versions['command']}`"
-    packages = ", ".join(f"{name} {number}" for name, number in versions["packages"].items())
-    parts = [f"# {title}", f"{machine}. Python {versions['python']}, {packages}."]
+    parts = [f"# {title}", _describe(versions)]
     for heading, group in groupby(tables, key=lambda table: table.title):
         same = list(group)
         parts += [f"## {heading}", _compact(same) if same[0].axis else "\n\n".join(map(_table, same))]
@@ -59,13 +58,49 @@ def write_report(
     return text
 
 
+def write_times(times: LoaderTimes, out: Path, title: str) -> str:
+    """Write where the time of a loader goes: a table, all numbers, and a picture.
+
+    Args:
+        times: What `lightly_aug.bench.loader` measured.
+        out: File name without suffix; `.md`, `.json` and `.png` are written, their folder is made.
+        title: Heading of the report.
+
+    Returns:
+        The Markdown.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib, of the extra "plot", is not installed.
+    """
+    versions = _environment()
+    text = f"# {title}\n\n{times.to_markdown()}\n{_describe(versions)}\n"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    times.show(title=title).savefig(out.with_suffix(".png"), dpi=110)
+    out.with_suffix(".md").write_text(text)
+    record = {"environment": versions, "times": asdict(times)}
+    out.with_suffix(".json").write_text(json.dumps(record, indent=1, ensure_ascii=False))
+    return text
+
+
+def _describe(versions: dict[str, Any]) -> str:
+    machine = f"{versions['cpu']}, {versions['cores']} cores, {versions['date'][:10]}; `{versions['command']}`"
+    packages = ", ".join(f"{name} {number}" for name, number in versions["packages"].items())
+    return f"{machine}. Python {versions['python']}, {packages}."
+
+
 def _table(results: Results) -> str:
     names = sorted(results.rates, key=lambda name: -statistics.median(results.rates[name]))
-    lines = ["| | images/s [slowest–fastest round] | ours / theirs | remarks |", "|---|---|---|---|"]
+    heads = ["", "images/s [slowest–fastest round]", "ours / theirs", "remarks"]
+    if results.cpu:
+        heads[3:3] = ["CPU µs an image", "theirs / ours, CPU"]
+    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
     for name in names:
-        ratio = "" if name == results.ours else f"{results.ratio(name):.2f}"
-        bold = "**" if name == results.ours else ""
-        lines.append(f"| {bold}{name}{bold} | {results.cell(name)} | {ratio} | {results.remarks.get(name, '')} |")
+        ours = name == results.ours
+        cells = [f"**{name}**" if ours else name, results.cell(name), "" if ours else f"{results.ratio(name):.2f}"]
+        if results.cpu:
+            measured = name in results.cpu and not ours
+            cells += [results.cpu_cell(name), f"{results.cpu_ratio(name):.2f}" if measured else ""]
+        lines.append(f"| {' | '.join([*cells, results.remarks.get(name, '')])} |")
     lines += [f"\nNot measured: {name} ({why})." for name, why in results.skipped.items()]
     return "\n".join(lines)
 

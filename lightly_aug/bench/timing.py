@@ -46,6 +46,8 @@ class Results:
         remarks: Remarks by name.
         skipped: Why something was not measured, by name.
         axis: Value of the quantity that is varied; empty if none is.
+        cpu: CPU microseconds an image by name, of all processes, one number for each round; empty if not measured.
+        floors: Names that do a part of the work, so that they bound ours from below.
     """
 
     title: str
@@ -54,6 +56,13 @@ class Results:
     remarks: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     axis: str = ""
+    cpu: dict[str, list[float]] = field(default_factory=dict)
+    floors: tuple[str, ...] = ()
+
+    def cpu_ratio(self, name: str) -> float:
+        """Return how many times as much CPU time `name` takes as ours: the median of the rounds' ratios."""
+        pairs = zip(self.cpu[self.ours], self.cpu[name], strict=True)
+        return statistics.median(theirs / ours for ours, theirs in pairs)
 
     def ratio(self, name: str) -> float:
         """Return how many times as fast ours is as `name`: the median of the rounds' ratios."""
@@ -62,18 +71,25 @@ class Results:
 
     @property
     def losses(self) -> list[str]:
-        """One sentence for each peer that is faster than ours."""
+        """One sentence for each peer that is faster than ours; floors are none."""
         where = f"{self.title} ({self.axis})" if self.axis else self.title
         return [
             f"{where}: {name} is {1 / self.ratio(name):.2f} times as fast as {self.ours}"
             for name in self.rates
-            if self.ratio(name) < 1 and not name.startswith(self.ours)
+            if self.ratio(name) < 1 and not name.startswith(self.ours) and name not in self.floors
         ]
 
     def cell(self, name: str) -> str:
         """Return the median rate, with the slowest and the fastest round in brackets."""
-        rates = self.rates[name]
-        return f"{statistics.median(rates):,.0f} [{min(rates):,.0f}–{max(rates):,.0f}]"
+        return _spread(self.rates[name])
+
+    def cpu_cell(self, name: str) -> str:
+        """Return the median CPU time of an image in microseconds, with the fewest and the most in brackets."""
+        return _spread(self.cpu[name]) if name in self.cpu else ""
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):,.0f} [{min(values):,.0f}–{max(values):,.0f}]"
 
 
 def measure(
