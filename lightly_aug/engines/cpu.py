@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import prod
 from threading import Timer
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +25,27 @@ from lightly_aug.engines.program import Output, Program, lower_colours, lower_mo
 from lightly_aug.images import PackedImages, empty
 from lightly_aug.operations import Operation
 
-__all__ = ["knows", "run"]
+__all__ = ["Compiled", "find_compiled", "knows", "run"]
 
 _KINDS: Final = {"bilinear": kernels.BILINEAR, "bicubic": kernels.BICUBIC, "rotate": kernels.ROTATE}
+
+
+class Compiled(NamedTuple):
+    """Where the compiled kernel of this process came from.
+
+    Attributes:
+        folder: Where it is kept on disk, None if it could not be kept.
+        found: Whether it was there already.
+    """
+
+    folder: str | None
+    found: bool
+
+
+def find_compiled() -> Compiled:
+    """Find out where the compiled kernel is kept, and whether it was compiled by another process before."""
+    stats = _RENDER.stats
+    return Compiled(stats.cache_path, bool(stats.cache_hits))
 
 
 def knows(operation: Operation) -> bool:
