@@ -43,7 +43,7 @@ def warm_up() -> None:
 def _round_time_of_kernels() -> None:
     """Drop fractions of a second from the time of the file that Numba compiles, where it can be written.
 
-    Numba compiles again if that time differs from the one it noted, and layers of container images keep whole seconds.
+    Older releases of Numba compile again if that time changed, and layers of container images keep whole seconds only.
     """
     spec = find_spec("lightly_aug.engines.cpu_kernels")
     assert spec is not None
