@@ -9,6 +9,7 @@ The kernels are compiled when this module is first imported, once on a machine (
 import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from math import prod
 from threading import Timer
@@ -72,7 +73,7 @@ def run(programs: list[Program]) -> list[Tensor]:
     else:
         with ThreadPoolExecutor(threads) as pool:
             tasks = [
-                pool.submit(_RENDER, *own, first, last)
+                pool.submit(partial(_RENDER, *own, first, last))
                 for own, cuts in zip(arguments, _cut(parts, 4 * threads), strict=True)
                 for first, last in pairwise(cuts)
             ]
@@ -86,16 +87,14 @@ def _shape(program: Program) -> tuple[int, int, int, int]:
 
 
 def _cut(programs: list[Program], pieces: int) -> list[list[int]]:
-    """Cut the images of programs into about as many pieces, and so that each has about as many pixels."""
+    """Cut the images of programs into about as many pieces in all, each with about as many values as the others."""
     values = [prod(_shape(program)) for program in programs]
-    counts = [
-        min(max(round(pieces * own / max(sum(values), 1)), 1), len(program.images))
-        for own, program in zip(values, programs, strict=True)
-    ]
-    return [
-        np.linspace(0, len(program.images), count + 1).astype(int).tolist()
-        for count, program in zip(counts, programs, strict=True)
-    ]
+    cuts = list[list[int]]()
+    for program, own in zip(programs, values, strict=True):
+        n = len(program.images)
+        count = min(max(round(pieces * own / max(sum(values), 1)), 1), n)
+        cuts.append(np.linspace(0, n, count + 1).astype(int).tolist())
+    return cuts
 
 
 def _shaped(program: Program, result: Tensor) -> Tensor:
@@ -106,6 +105,8 @@ def _shaped(program: Program, result: Tensor) -> Tensor:
 
 
 def _allocate(size: int, dtype: torch.dtype | None) -> Tensor:
+    """Allocate the values of views, of which `empty` knows float32 only."""
+    assert dtype is not None  # as in every program
     return empty(size, torch.float32) if dtype == torch.float32 else empty(2 * size, torch.uint8).view(dtype)
 
 
