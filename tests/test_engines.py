@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from pathlib import Path
+from platform import machine
 
 import kornia.augmentation as K
 import numpy as np
@@ -42,6 +44,7 @@ from lightly_aug import (
     View,
     Views,
 )
+from lightly_aug.cli.warm_up import render_small
 from lightly_aug.engines import Output, choose, load, render, rendering
 from lightly_aug.engines.plan import plan_passes
 from lightly_aug.images import PackedImages
@@ -503,17 +506,62 @@ def test_triton_from_3_3_on_renders(monkeypatch: pytest.MonkeyPatch, name: str) 
     assert choose("auto", torch.device("cuda")) == "gpu"
 
 
-def test_compiling_the_cpu_engine_is_announced_and_needs_no_sound_cache(tmp_path: Path) -> None:
-    """In processes of their own, with an empty cache, and one that was cut off: both compile."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    words = [sys.executable, "-c", "import lightly_aug.engines.cpu"]
-    ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+def test_warm_up_compiles_ahead_and_says_what_it_found(tmp_path: Path) -> None:
+    """In processes of their own, with an empty cache, a full one, and one that was cut off: the last is of no use."""
+
+    def warm_up() -> "subprocess.CompletedProcess[str]":
+        words = [sys.executable, "-m", "lightly_aug", "warm-up"]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    kept = rf"s, and is kept in {re.escape(str(tmp_path))}\S+\n"
+    ran = warm_up()
+    assert ran.returncode == 0
+    assert re.match(rf"The CPU engine is compiled: it took \d+\.\d {kept}", ran.stdout)
     assert ran.stderr.startswith("compiling the CPU engine of lightly_aug: once on this machine")
     assert ran.stderr.count("\n") == 1
+    kernels = find_spec("lightly_aug.engines.cpu_kernels")
+    assert kernels is not None
+    assert Path(str(kernels.origin)).stat().st_mtime_ns % 1_000_000_000 == 0  # which layers of images keep
+
+    ran = warm_up()
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert re.match(rf"The CPU engine was compiled before: it loads in \d+\.\d {kept}", ran.stdout)
+
     (index,) = tmp_path.rglob("*.nbi")
     index.write_bytes(index.read_bytes()[:9])
-    ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    assert re.search(r"UserWarning: the compiled CPU engine cannot be kept .*(EOFError|UnpicklingError)", ran.stderr)
+    ran = warm_up()
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.search(r"Warning: the compiled CPU engine cannot be kept .*(EOFError|UnpicklingError)", ran.stderr)
+    assert ran.stderr.splitlines()[-1].startswith("Error: lightly-aug warm-up: the CPU engine was compiled, but cannot")
+
+
+@pytest.mark.skipif("gpu" not in SLOW, reason="compiles for minutes")
+def test_warm_up_renders_with_the_gpu_engine() -> None:
+    render_small(torch.device("cpu"))
+
+
+PROCESSORS = {  # Numba compiles for these, whatever the machine has
+    "avx2": {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": "+avx2"},
+    "sse2": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+}
+
+
+@pytest.mark.skipif(examples(0, 1) == 0 or machine() != "x86_64", reason="compiles for each processor: in CI only")
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_instruction_sets_differ_in_the_last_digits_only(name: str, tmp_path: Path) -> None:
+    """Views are those of this machine, when they are rendered in a process that compiles for another processor."""
+    batch = pack([*EVERYTHING[:2], *PAPERS["SimCLR"]], some())
+    views = rendered(batch, "cpu")
+    torch.save(batch, tmp_path / "batch.pt")
+    code = (
+        "import sys, torch; batch = torch.load(sys.argv[1], weights_only=False);"
+        "batch.engine = 'cpu'; torch.save(list(batch.to('cpu')), sys.argv[2])"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "batch.pt"), str(tmp_path / "views.pt")]
+    subprocess.run(words, env=os.environ | PROCESSORS[name], check=True, capture_output=True)
+    for ours, theirs in zip(views, torch.load(tmp_path / "views.pt"), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6 * 2)  # which Normalize doubles
 
 
 @pytest.mark.parametrize("engine", ["cpu", "reference"])

@@ -119,6 +119,7 @@ ALLOWED = {
     "cli.export": "atomic checks optional weights cli.arguments cli.backbone",
     "cli.demo": "optional demo cli.arguments",
     "cli.bench": "checks optional bench methods cli.arguments",
+    "cli.warm_up": "__init__ engines.__init__",
     "cli": "__init__ optional cli",
     "__main__": "cli",
 }

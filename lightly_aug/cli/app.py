@@ -17,6 +17,7 @@ from lightly_aug.cli.linear import linear
 from lightly_aug.cli.neighbours import neighbours
 from lightly_aug.cli.train import train
 from lightly_aug.cli.views import views
+from lightly_aug.cli.warm_up import warm_up
 from lightly_aug.optional import extra
 
 with extra("train"):
@@ -62,6 +63,7 @@ _COMMANDS: Final[dict[Callable[..., Any], str]] = {
     invariance: "lightly-aug invariance runs/color runs/shape --data photos --out invariance",
     demo: "lightly-aug demo --data photos --out runs/photos",
     bench: "lightly-aug bench --method dino",
+    warm_up: "lightly-aug warm-up",
 }
 for command, example in _COMMANDS.items():
     app.command(epilog=f"Example: `{example}`")(command)

@@ -9,10 +9,11 @@ The kernels are compiled when this module is first imported, once on a machine (
 import logging
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from math import prod
 from threading import Timer
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +27,27 @@ from lightly_aug.images import PackedImages
 from lightly_aug.operations import Operation
 from lightly_aug.transport import empty
 
-__all__ = ["knows", "run"]
+__all__ = ["Compiled", "find_compiled", "knows", "run"]
 
 _KINDS: Final = {"bilinear": kernels.BILINEAR, "bicubic": kernels.BICUBIC, "rotate": kernels.ROTATE}
+
+
+class Compiled(NamedTuple):
+    """Where the compiled kernel of this process came from.
+
+    Attributes:
+        folder: Where it is kept on disk, None if it could not be kept.
+        found: Whether it was there already.
+    """
+
+    folder: str | None
+    found: bool
+
+
+def find_compiled() -> Compiled:
+    """Find out where the compiled kernel is kept, and whether it was compiled by another process before."""
+    stats = _RENDER.stats
+    return Compiled(stats.cache_path, bool(stats.cache_hits))
 
 
 def knows(operation: Operation) -> bool:
@@ -55,7 +74,7 @@ def run(programs: list[Program]) -> list[Tensor]:
     else:
         with ThreadPoolExecutor(threads) as pool:
             tasks = [
-                pool.submit(_RENDER, *own, first, last)
+                pool.submit(partial(_RENDER, *own, first, last))
                 for own, cuts in zip(arguments, _cut(parts, 4 * threads), strict=True)
                 for first, last in pairwise(cuts)
             ]
@@ -69,16 +88,14 @@ def _shape(program: Program) -> tuple[int, int, int, int]:
 
 
 def _cut(programs: list[Program], pieces: int) -> list[list[int]]:
-    """Cut the images of programs into about as many pieces, and so that each has about as many pixels."""
+    """Cut the images of programs into about as many pieces in all, each with about as many values as the others."""
     values = [prod(_shape(program)) for program in programs]
-    counts = [
-        min(max(round(pieces * own / max(sum(values), 1)), 1), len(program.images))
-        for own, program in zip(values, programs, strict=True)
-    ]
-    return [
-        np.linspace(0, len(program.images), count + 1).astype(int).tolist()
-        for count, program in zip(counts, programs, strict=True)
-    ]
+    cuts = list[list[int]]()
+    for program, own in zip(programs, values, strict=True):
+        n = len(program.images)
+        count = min(max(round(pieces * own / max(sum(values), 1)), 1), n)
+        cuts.append(np.linspace(0, n, count + 1).astype(int).tolist())
+    return cuts
 
 
 def _shaped(program: Program, result: Tensor) -> Tensor:
