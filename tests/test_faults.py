@@ -1,20 +1,27 @@
 """Faults that a training meets: ranks with uneven batches, workers that die or hang, Ctrl-C. Every process is real."""
 
+import gc
+import os
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from helpers.methods import METHODS, batches, tiny
+from helpers.processes import children, count_descriptors, shared_files
 from helpers.ranks import Ranks, start_ranks
+from torch.utils.data import DataLoader, Dataset
 
+from lightly_aug import SimCLRCollateFunction
 from lightly_aug.distributed import gather, in_step, rank
 
 RANKS = 2
@@ -169,3 +176,103 @@ def test_a_batch_without_images_is_refused(name: str, training: bool) -> None:
     empty = next(iter(batches(name))).rows(slice(0, 0))
     with pytest.raises(ValueError, match=r"views must have at least (one|1|2) images?"):
         empty.loss(model)
+
+
+def kill_itself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    time.sleep(3600)
+
+
+class Faulty(Dataset[npt.NDArray[np.uint8]]):
+    """Images, of which one does something else first."""
+
+    def __init__(self, act: Callable[[], None] | None = None, bad: int = 5) -> None:
+        self.act, self.bad = act, bad
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
+        if self.act is not None and index == self.bad:
+            self.act()
+        return np.full((24, 30, 3), index, dtype=np.uint8)
+
+
+Render = Literal["late", "worker"]
+
+
+def load(data: Faulty, render: Render = "late", **options: Any) -> DataLoader[Any]:
+    return DataLoader(data, 4, num_workers=2, collate_fn=SimCLRCollateFunction(16, seed=0, render=render), **options)
+
+
+def wait_until_gone(pids: set[int]) -> set[int]:
+    """Return those of some processes that have not ended after a while."""
+    deadline = time.monotonic() + 10
+    while (left := {pid for pid in pids if Path(f"/proc/{pid}").exists()}) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc of Linux")
+
+
+@linux
+@pytest.mark.parametrize("render", ["late", "worker"])
+@pytest.mark.parametrize(
+    ("act", "options", "says"),
+    [
+        (kill_itself, {}, r"DataLoader worker \(pid\(s\) {pid}\) exited unexpectedly"),
+        (hang, {"timeout": 1}, r"DataLoader timed out after 1 seconds"),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_ends_the_loop_and_leaves_nothing(
+    act: Callable[[], None], options: dict[str, Any], says: str, render: Render
+) -> None:
+    next(iter(load(Faulty(), render)))  # what is made once, such as torch's own threads
+    mine, descriptors = children(), count_descriptors()
+    iterator = iter(load(Faulty(act), render, **options))
+    workers = [worker.pid for worker in iterator._workers]  # type: ignore[attr-defined]
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match=says.format(pid=workers[1])):  # the second has sample 5
+        list(iterator)
+    assert time.monotonic() - start < 10
+    del iterator
+    gc.collect()
+    assert wait_until_gone(set(workers)) == set()
+    assert children() == mine
+    assert count_descriptors() <= descriptors
+    assert shared_files({os.getpid(), *workers}) == []
+
+
+def iterate_for_ever(render: Render, tell: Any) -> None:
+    loader = load(Faulty(), render, persistent_workers=True)
+    for epoch in range(10**6):
+        for batch in loader:
+            assert len(batch) == 2
+            if epoch == 1:
+                tell.put({worker.pid for worker in mp.active_children()})
+
+
+@linux
+@pytest.mark.parametrize("render", ["late", "worker"])
+def test_ctrl_c_ends_the_process_and_its_workers(render: Render, capfd: pytest.CaptureFixture[str]) -> None:
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["lightly_aug.train"])
+    tell = context.Queue()
+    process = context.Process(target=iterate_for_ever, args=(render, tell), daemon=False)
+    process.start()
+    try:
+        workers = tell.get(timeout=60)
+        for pid in (process.pid, *workers):  # a terminal sends it to all of them
+            os.kill(pid, signal.SIGINT)
+        process.join(20)
+    finally:
+        process.kill()
+    assert len(workers) == 2
+    assert process.exitcode not in (None, 0)
+    assert wait_until_gone(workers) == set()
+    assert shared_files({process.pid, *workers}) == []
+    assert "KeyboardInterrupt" in capfd.readouterr().err
