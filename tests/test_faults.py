@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +20,12 @@ import torch.multiprocessing as mp
 from helpers.methods import METHODS, batches, tiny
 from helpers.processes import children, count_descriptors, shared_files
 from helpers.ranks import Ranks, start_ranks
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from lightly_aug import SimCLRCollateFunction
+from lightly_aug import EpochSampler, Indexed, SimCLRCollateFunction
 from lightly_aug.distributed import gather, in_step, rank
+from lightly_aug.images import image_files
 
 RANKS = 2
 # methods whose losses exchange nothing, or averages, which have one shape whatever the batch
@@ -276,3 +279,49 @@ def test_ctrl_c_ends_the_process_and_its_workers(render: Render, capfd: pytest.C
     assert wait_until_gone(workers) == set()
     assert shared_files({process.pid, *workers}) == []
     assert "KeyboardInterrupt" in capfd.readouterr().err
+
+
+def test_an_empty_rank_in_the_environment_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [np.zeros((24, 30, 3), np.uint8)] * 2
+    monkeypatch.delenv("RANK", raising=False)
+    expected = SimCLRCollateFunction(16, seed=0)(images).table
+    monkeypatch.setenv("RANK", "")
+    assert torch.equal(SimCLRCollateFunction(16, seed=0)(images).table, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="has no rights of users")
+def test_a_folder_that_cannot_be_read_is_named() -> None:
+    with TemporaryDirectory() as top:
+        folder, closed = Path(top), Path(top) / "closed"
+        closed.mkdir()
+        for place in (folder, closed):
+            Image.new("RGB", (4, 4)).save(place / "photo.png")
+        folder.chmod(0o755)
+        closed.chmod(0)
+        root = os.geteuid() == 0  # who may read everything
+        if root:
+            os.seteuid(65534)
+        try:
+            with pytest.warns(UserWarning, match=r"passed over what cannot be read: .*Permission denied.*closed"):
+                assert image_files(folder) == [folder / "photo.png"]
+        finally:
+            if root:
+                os.seteuid(0)
+            closed.chmod(0o700)
+
+
+def test_set_epoch_of_a_sampler_undoes_a_glance_at_a_batch() -> None:
+    """A glance is an epoch, for a sampler and for a collate function that counts by itself."""
+    images = Indexed([np.full((24, 30, 3), i, np.uint8) for i in range(8)])
+
+    def draw(sampler: EpochSampler | None, glance: bool) -> list[torch.Tensor]:
+        loader = DataLoader(images, 4, sampler=sampler, collate_fn=SimCLRCollateFunction(16, seed=0))  # type: ignore[arg-type]
+        if glance:
+            next(iter(loader))
+            if sampler is not None:
+                sampler.set_epoch(0)
+        return [batch.table for _ in range(2) for batch in loader]
+
+    counted = draw(EpochSampler(images, shuffle=True, seed=1), glance=False)
+    assert all(map(torch.equal, draw(EpochSampler(images, shuffle=True, seed=1), glance=True), counted))
+    assert not any(map(torch.equal, draw(None, glance=True), draw(None, glance=False)))
