@@ -168,6 +168,11 @@ def test_invalid_arguments_are_refused(size: Any, dim: Any, says: str) -> None:
         MemoryBank(size, dim)
 
 
+def test_counts_are_exact_for_any_number_of_keys() -> None:
+    bank = MemoryBank(5, 2)
+    assert bank.pointer.dtype == bank.filled.dtype == torch.int64
+
+
 def test_len_and_repr() -> None:
     assert len(MemoryBank(5, 2)) == 5
     assert repr(MemoryBank(5, 2)) == "MemoryBank(size=5, dim=2)"
