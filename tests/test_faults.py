@@ -269,6 +269,7 @@ def test_ctrl_c_ends_the_process_and_its_workers(render: Render, capfd: pytest.C
     process.start()
     try:
         workers = tell.get(timeout=60)
+        assert process.pid is not None
         for pid in (process.pid, *workers):  # a terminal sends it to all of them
             os.kill(pid, signal.SIGINT)
         process.join(20)
@@ -315,7 +316,7 @@ def test_set_epoch_of_a_sampler_undoes_a_glance_at_a_batch() -> None:
     images = Indexed([np.full((24, 30, 3), i, np.uint8) for i in range(8)])
 
     def draw(sampler: EpochSampler | None, glance: bool) -> list[torch.Tensor]:
-        loader = DataLoader(images, 4, sampler=sampler, collate_fn=SimCLRCollateFunction(16, seed=0))  # type: ignore[arg-type]
+        loader = DataLoader(images, 4, sampler=sampler, collate_fn=SimCLRCollateFunction(16, seed=0))
         if glance:
             next(iter(loader))
             if sampler is not None:

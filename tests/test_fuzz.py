@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 from lightly_aug import ImageError, MultiViewCollateFunction, Shape, View
 from lightly_aug.images import to_array
 
-MUTANTS = 100_000 if settings.default.max_examples >= 50 else 10_000  # type: ignore[attr-defined]
+MUTANTS = 100_000 if settings().max_examples >= 50 else 10_000
 PATIENCE = 0.5  # CPU seconds for one mutant
 MEGABYTES = 300  # what the peak of this process may grow by
 PIXELS = 4_000_000  # a size that no mutant needs; larger ones are errors, so that the peak measures leaks
@@ -33,8 +34,8 @@ def picture(mode: str = "RGB") -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
 
 
-def save(image: Image.Image, kind: str, **options: object) -> bytes:
-    image.save(file := io.BytesIO(), kind, **options)  # type: ignore[arg-type]
+def save(image: Image.Image, kind: str, **options: Any) -> bytes:
+    image.save(file := io.BytesIO(), kind, **options)
     return file.getvalue()
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,8 @@ from lightly_aug import (
 from lightly_aug.philox import uniforms
 
 FILE = Path(__file__).with_suffix(".npz")
-SIZE, CROPS = 16, {"size": 16, "local_size": 12, "local_views": 2}
+SIZE = 16
+CROPS: dict[str, Any] = {"size": 16, "local_size": 12, "local_views": 2}
 CHANGED = (
     "{name} changed. If nobody meant it, it is a bug. If it is meant, it breaks what users can repeat: write it into "
     "CHANGELOG.md as a breaking change, and make the file anew with: python tests/test_golden.py"
@@ -89,7 +91,7 @@ def defaults_of(recipe: Callable[..., BaseCollateFunction]) -> str:
     return re.sub(r"<.*? at 0x[0-9a-f]+>", "<object>", text)
 
 
-def measure(engine: str) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+def measure(engine: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """Yield all that the file has, by name."""
     keys = np.array([0, 1, 2**32, 2**63], dtype=np.uint64)
     for seed, epoch in ((0, 0), (2**63 + 5, 11)):
@@ -107,7 +109,7 @@ def measure(engine: str) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
 
 
 @cache
-def golden() -> dict[str, npt.NDArray[np.generic]]:
+def golden() -> dict[str, npt.NDArray[Any]]:
     with np.load(FILE) as file:
         return dict(file)
 

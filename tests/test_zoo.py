@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,10 @@ def deep(dtype: str = "uint16") -> npt.NDArray[Any]:
 def save(image: Image.Image, kind: str, **options: Any) -> bytes:
     image.save(file := io.BytesIO(), kind, **options)
     return file.getvalue()
+
+
+def of_mode(mode: str, kind: str, **options: Any) -> bytes:
+    return save(picture(mode), kind, **options)
 
 
 def clear_palette() -> Image.Image:
@@ -97,7 +102,7 @@ class Animal(NamedTuple):
 
 
 ZOO: dict[str, Animal] = {
-    **{f"png {m}": Animal(lambda m=m: save(picture(m), "PNG"), m in ("1", "L", "RGB", "P"))
+    **{f"png {m}": Animal(partial(of_mode, m, "PNG"), m in ("1", "L", "RGB", "P"))
         for m in ("1", "L", "LA", "P", "RGB", "RGBA")},
     "png 16 bits": Animal(lambda: save(Image.fromarray(deep()), "PNG"), exact=False),
     "png of 1 bit, palette": Animal(lambda: save(picture().quantize(2), "PNG", bits=1)),
@@ -118,8 +123,8 @@ ZOO: dict[str, Animal] = {
     "jpeg kept as RGB": Animal(lambda: save(picture(), "JPEG", keep_rgb=True)),
     "jpeg with restarts": Animal(lambda: save(picture(), "JPEG", restart_marker_blocks=1)),
     "jpeg with profile": Animal(lambda: save(picture(), "JPEG", icc_profile=SRGB)),
-    **{f"jpeg turned {o}": Animal(lambda o=o: rotated(o)) for o in range(1, 9)},
-    **{f"{k.lower()} turned 6": Animal(lambda k=k: rotated(6, k)) for k in ("PNG", "WEBP", "TIFF")},
+    **{f"jpeg turned {o}": Animal(partial(rotated, o)) for o in range(1, 9)},
+    **{f"{k.lower()} turned 6": Animal(partial(rotated, 6, k)) for k in ("PNG", "WEBP", "TIFF")},
     "mpo": Animal(lambda: frames("MPO")),
     "gif L": Animal(lambda: save(picture("L"), "GIF")),
     "gif P": Animal(lambda: save(picture().quantize(64), "GIF")),
@@ -130,7 +135,7 @@ ZOO: dict[str, Animal] = {
     "webp lossless": Animal(lambda: save(picture(), "WEBP", lossless=True)),
     "webp alpha": Animal(lambda: save(picture("RGBA"), "WEBP"), exact=False),
     "webp frames": Animal(lambda: frames("WEBP", lossless=True)),
-    **{f"tiff {m}": Animal(lambda m=m: tiff(picture(m)), m not in ("LA", "RGBA"))
+    **{f"tiff {m}": Animal(partial(of_mode, m, "TIFF"), m not in ("LA", "RGBA"))
         for m in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")},
     "tiff LAB": Animal(lambda: tiff(picture("LAB")), exact=False),
     "tiff 16 bits": Animal(lambda: tiff(Image.fromarray(deep())), exact=False),
@@ -139,15 +144,15 @@ ZOO: dict[str, Animal] = {
         lambda: tiff(Image.fromarray(RANDOM.random((H, W), np.float32) * 9 - 4)), says="values from -"
     ),
     "tiff 32 bits": Animal(lambda: tiff(Image.fromarray(deep("int32") * 3)), says="values from 0"),
-    **{f"tiff {c}": Animal(lambda c=c: tiff(picture(), compression=c))
+    **{f"tiff {c}": Animal(partial(of_mode, "RGB", "TIFF", compression=c))
         for c in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")},
     "tiff group4": Animal(lambda: tiff(picture("1"), compression="group4")),
     "tiff strips": Animal(lambda: tiff(picture(), strip_size=3 * W * 2)),
     "tiff big": Animal(lambda: tiff(picture(), big_tiff=True)),
     "tiff pages": Animal(lambda: frames("TIFF")),
-    **{f"bmp {m}": Animal(lambda m=m: save(picture(m), "BMP"), m != "RGBA") for m in ("1", "L", "P", "RGB", "RGBA")},
+    **{f"bmp {m}": Animal(partial(of_mode, m, "BMP"), m != "RGBA") for m in ("1", "L", "P", "RGB", "RGBA")},
     "dib": Animal(lambda: save(picture(), "DIB")),
-    **{f"ppm {m}": Animal(lambda m=m: save(picture(m), "PPM")) for m in ("1", "L", "RGB")},
+    **{f"ppm {m}": Animal(partial(of_mode, m, "PPM")) for m in ("1", "L", "RGB")},
     "pgm 16 bits": Animal(lambda: save(Image.fromarray(deep()), "PPM"), exact=False),
     "ppm in letters": Animal(
         lambda: f"P3 {W} {H} 255 ".encode() + " ".join(map(str, np.asarray(picture()).ravel())).encode()
