@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from lightly_aug.indexed import IndexedSample
+from lightly_aug.philox import place_keys
 from lightly_aug.samples import batch_members, map_members, take_images
 
 
@@ -90,3 +92,34 @@ def test_image_is_taken_before_the_other_usual_keys() -> None:
     images = [np.full((2, 3, 3), i, np.uint8) for i in range(3)]
     taken = take_images([{"jpg": images[0], "image": images[1], "png": images[2]}])
     assert taken.images[0] is images[1]
+
+
+def test_places_in_an_epoch_have_their_bits() -> None:
+    """1, 15 bits of rank, 28 of batch, 20 of the place in the batch."""
+    for rank, batch, count in ((0, 0, 3), (5, 9, 2), (32_767, 2**28 - 1, 1), (1, 1, 1 << 20)):
+        keys = place_keys(rank, batch, count)
+        expected = [int(f"1{rank:015b}{batch:028b}{place:020b}", 2) for place in (0, count - 1)]
+        assert (keys.dtype, len(keys), [int(keys[0]), int(keys[-1])]) == (np.uint64, count, expected)
+
+
+def test_epochs_are_taken_if_all_samples_have_one() -> None:
+    image = np.zeros((2, 3, 3), np.uint8)
+    samples = [IndexedSample(4, image, 2**32 - 1), IndexedSample(7, image, 3)]
+    epochs = take_images(samples).epoch
+    assert epochs is not None
+    assert (epochs.dtype, epochs.tolist()) == (np.uint64, [2**32 - 1, 3])
+    assert take_images([samples[0], IndexedSample(7, image)]).epoch is None
+
+
+def test_several_images_are_named_by_their_places() -> None:
+    image = np.zeros((2, 3, 3), np.uint8)
+    taken = take_images([(image, 1, image), (image, 2, "photo\x1b.png")], 0, 2)
+    assert taken.names == ["sample 0 at 0", "sample 1 at 0", "sample 0 at 2", "sample 1 at 2, photo\\x1b.png"]
+    with pytest.raises(
+        ValueError, match=r"^sample 0 is one image, and image=\(0, 2\) asks for samples that hold several"
+    ):
+        take_images([image], 0, 2)
+    with pytest.raises(ValueError, match=r"^sample 0 has a int at 1 where an image is wanted; image= names its place"):
+        take_images([(image, 1)], 1)
+    with pytest.raises(ValueError, match=r"^sample 0 at 1 has a int where an image is wanted"):
+        take_images([(image, 1)], 0, 1)
