@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=$(PROFILE) $(BIN)/pytest --numpro
 TESTS := --nbmake notebooks lightly_aug tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check docs docs-serve notebooks methods package format clean
+.PHONY: help demo test coverage check mutation docs docs-serve notebooks methods package format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ check: .venv/ready  ## check format, lint, types and import rules
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_imports.py
+
+mutation: .venv/ready  ## break the core in hundreds of ways, and list what no test notices: ten minutes
+	rm -rf mutants
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=quick $(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 docs: .venv/ready  ## build the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -53,7 +58,7 @@ format: .venv/ready  ## format, and fix what ruff can fix
 	$(BIN)/ruff check --fix
 
 clean:  ## remove the environment, caches and results
-	rm -rf .venv dist runs site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv dist runs site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants
 
 .venv/ready: pyproject.toml
 	@echo "installing into .venv (PyTorch alone is some GB: this takes minutes, once)"

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from lightly_aug.checks import check_integer
 from lightly_aug.distributed import gather
 from lightly_aug.finite import BadRows
 
@@ -29,7 +30,7 @@ class MemoryBank(nn.Module):
         filled: `()` int64, the number of rows ever written; these are the first rows.
 
     Raises:
-        ValueError: `size` or `dim` is below 1.
+        ValueError: `size` or `dim` is not an integer of at least 1.
 
     Example:
         >>> bank = MemoryBank(size=3, dim=1)
@@ -48,8 +49,7 @@ class MemoryBank(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        if size < 1 or dim < 1:
-            raise ValueError(f"MemoryBank: size and dim must be at least 1, got {size} and {dim}")
+        check_integer(self, least=1, size=size, dim=dim)
         self.register_buffer("keys", torch.zeros(size, dim))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))

@@ -60,7 +60,7 @@ ALLOWED = {
     "recipes": "checks operations invariances view options collate",
     "support": "checks distributed epochs indexed",
     "_prefetch": "samples batch",
-    "memory_bank": "distributed finite",
+    "memory_bank": "checks distributed finite",
     "__init__": (
         "images indexed support operations invariances view batch options collate recipes _prefetch memory_bank"
     ),

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from typing import Any
 
 import pytest
 import torch
@@ -152,10 +153,24 @@ def test_wrong_keys_are_named(shape: tuple[int, ...]) -> None:
         MemoryBank(5, 2).update(torch.zeros(shape))
 
 
-@pytest.mark.parametrize(("size", "dim"), [(0, 2), (-1, 2), (3, 0)])
-def test_invalid_arguments_are_refused(size: int, dim: int) -> None:
-    with pytest.raises(ValueError, match=f"MemoryBank: size and dim must be at least 1, got {size} and {dim}"):
+@pytest.mark.parametrize(
+    ("size", "dim", "says"),
+    [
+        (0, 2, "size must be an integer >= 1, got 0"),
+        (-1, 2, "size must be an integer >= 1, got -1"),
+        (3, 0, "dim must be an integer >= 1, got 0"),
+        (2.5, 2, "size must be an integer >= 1, got 2.5"),
+        (3, "2", "dim must be an integer >= 1, got '2'"),
+    ],
+)
+def test_invalid_arguments_are_refused(size: Any, dim: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=f"MemoryBank: {says}"):
         MemoryBank(size, dim)
+
+
+def test_counts_are_exact_for_any_number_of_keys() -> None:
+    bank = MemoryBank(5, 2)
+    assert bank.pointer.dtype == bank.filled.dtype == torch.int64
 
 
 def test_len_and_repr() -> None:

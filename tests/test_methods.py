@@ -609,7 +609,7 @@ class TestParts:
 
 
 INVALID: list[tuple[str, Callable[[], object], str]] = [
-    ("queue", lambda: NNCLR(tiny(), queue=0), "MemoryBank: size and dim must be at least 1, got 0 and 256"),
+    ("queue", lambda: NNCLR(tiny(), queue=0), "MemoryBank: size must be an integer >= 1, got 0"),
     ("hidden", lambda: BYOL(tiny(), hidden=0), "hidden layers and output, each at least 1, got (16, 0, 256)"),
     ("temperature", lambda: MoCoV3(tiny(), temperature=-1), "InfoNCELoss: temperature must be above 0, got -1"),
     ("momentum", lambda: BYOL(tiny(), momentum=1.1), "BYOL: momentum must lie in [0, 1], got 1.1"),

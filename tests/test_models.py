@@ -225,7 +225,7 @@ class TestContract:
             ("temperature", 0, "temperature must be above 0, got 0"),
             ("momentum", 1.5, r"momentum must lie in \[0, 1\], got 1.5"),
             ("dim", 0, "mlp: widths must .* each at least 1, got|dim must be an integer >= 1, got 0"),
-            ("queue", -1, "MemoryBank: size and dim must be at least 1, got -1"),
+            ("queue", -1, "MemoryBank: size must be an integer >= 1, got -1"),
             ("version", 4, "version must be one of 1, 2, got 4"),
         ):
             if argument in inspect.signature(row.model).parameters:
@@ -289,7 +289,7 @@ class TestMoCo:
         assert model.queue.filled == 8
 
     def test_queue_of_zero_keys_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"MemoryBank: size and dim must be at least 1, got 0 and 128"):
+        with pytest.raises(ValueError, match=r"MemoryBank: size must be an integer >= 1, got 0"):
             MoCo(tiny(), queue=0)
 
 

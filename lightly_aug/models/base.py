@@ -199,7 +199,7 @@ def several_views(
         same_shape: Number of leading views that must have one shape.
 
     Raises:
-        ValueError: The number of views is wrong, or n or the shapes differ.
+        ValueError: The number of views is wrong, or n or the shapes differ, or n is 0.
     """
     owner, views = type(method).__name__, list(views)  # a `Views` renders whenever it is read
     came = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in views]
@@ -209,6 +209,8 @@ def several_views(
     if any(isinstance(shape, str) or shape[0] != came[0][0] for shape in came) or len(set(came[:same_shape])) > 1:
         asked = f"{number} of the same images" + f", the first {same_shape} of one shape" * (same_shape > 1)
         raise ValueError(f"{owner}: views must be {asked}, got {_list_views(came)}")
+    if views and len(views[0]) == 0:
+        raise ValueError(f"{owner}: views must have at least one image, got {_list_views(came)}")
     _check_device(method, views)
     return views
 
