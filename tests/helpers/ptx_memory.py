@@ -112,9 +112,13 @@ class Memory:
         numbers = region.view(dtype)
         me = self._pick(self._who(), lanes, address)
         for i, value in enumerate(values):
-            numbers[index + i] = self._pick(value, lanes, address)
+            own = self._pick(value, lanes, address)
+            where = np.broadcast_to(index + i, np.broadcast_shapes(own.shape, me.shape))
+            numbers[where] = own
             for byte in range(size):
-                region.writers[(index + i) * size + byte] = me
+                region.writers[where * size + byte] = me
+            if (numbers[where] != own).any() or (region.writers[where * size] != me).any():
+                raise AccessError(f"{self._kernel}: a race for {region.name}: two threads write one place")
 
     def _find(self, space: str, address: Array, dtype: str, count: int, guard: Array | None) -> _Place | None:
         """Find the region of an access, which lanes take part (None for all), and the number that each begins at."""
