@@ -118,3 +118,33 @@ def test_processes_compile_at_once_into_one_empty_folder(tmp_path: Path) -> None
     assert all(other == first for other in others)
     assert len(list(tmp_path.rglob("*.cubin"))) == 4
     assert not [file for file in tmp_path.rglob("*") if "tmp" in file.name and file.is_file()]
+
+
+AHEAD = """
+import json, logging, torch
+from helpers import gpu_driver
+from helpers.cases import noise
+gpu_driver.install(80)
+from lightly_aug import MultiViewCollateFunction, RandomGaussianBlur, RandomResizedCrop, View
+from lightly_aug.engines import gpu
+
+class Impatient(gpu.Timer):
+    def __init__(self, seconds, *arguments):
+        super().__init__(seconds / 100, *arguments)
+
+gpu.Timer, said = Impatient, []
+gpu.logging.getLogger(gpu.__name__).addFilter(lambda record: said.append(record.getMessage()))
+sizes = []
+for p in (0.0, 1.0):  # without and with a blur
+    view = View(RandomResizedCrop(8), RandomGaussianBlur(p=p))
+    collate = MultiViewCollateFunction([view], seed=0, render="late", engine="gpu")
+    collate([noise(9, 9)]).to("cpu")
+    sizes.append([len(gpu_driver.LAUNCHES), sum(len(k.device_caches[80][0]) for k in (gpu.draw_tiles, gpu.blur_down))])
+print(json.dumps({"sizes": sizes, "said": said}))
+"""
+
+
+def test_all_kernels_are_compiled_before_any_draw_needs_them(tmp_path: Path) -> None:
+    done = finish(start("-c", AHEAD, TRITON_CACHE_DIR=str(tmp_path)))
+    assert done["sizes"] == [[2, 2], [6, 2]]  # launches, compiled kernels
+    assert done["said"] == ["compiling the GPU engine of lightly_aug: once on this machine, some seconds"]
