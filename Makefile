@@ -3,6 +3,7 @@ BIN := .venv/bin
 DATA ?=
 OUT ?= runs/demo
 JOBS ?= auto
+TRITONS ?= 3.3.1 3.4.0 3.5.1 3.6.0 3.7.1 3.8.0 3.9.0
 PROFILE ?= $(or $(HYPOTHESIS_PROFILE),quick)
 
 # one thread for each process of JOBS, so that they do not wait for each other's cores
@@ -10,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=$(PROFILE) $(BIN)/pytest --numpro
 TESTS := --nbmake notebooks lightly_aug tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check mutation docs docs-serve notebooks methods package format clean
+.PHONY: help demo test coverage check mutation docs docs-serve notebooks methods gpu-static package format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,17 @@ notebooks: .venv/ready  ## run the tutorials, and store their outputs in them
 
 methods: .venv/ready  ## train every method on one budget: half an hour on two cores
 	$(BIN)/python -m benchmarks.methods
+
+gpu-static: .venv/ready  ## compile the GPU kernels with each Triton of TRITONS, and check registers and spills
+	@failed=; for version in $(TRITONS); do \
+		folder=$$(mktemp -d); \
+		$(BIN)/pip install --quiet --no-deps --target $$folder triton==$$version && \
+		TRITON_CACHE_DIR=$$folder/cache PYTHONPATH="$$folder:$$PWD" $(BIN)/python -m benchmarks.gpu_static || \
+		failed="$$failed $$version"; \
+		rm -rf $$folder; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed with Triton$$failed"; exit 1; fi; \
+	echo "the GPU kernels are within budget with Triton $(TRITONS)"
 
 package: .venv/ready  ## build the sdist and the wheel into dist/, and run the tests of the sdist
 	rm -rf dist

@@ -1,7 +1,7 @@
 """Compile the GPU engine's kernels ahead of time, without a device: `python -m benchmarks.gpu_static [--targets N …]`.
 
 Prints registers, spilt bytes, shared memory, instructions and how many of them compute in float64, for each kernel and
-compute capability. The assembler and the disassembler come with Triton.
+compute capability, and fails if a kernel is over budget. The assembler and the disassembler come with Triton.
 """
 
 import argparse
@@ -9,10 +9,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-__all__ = ["Compiled", "compile_kernels", "find_tool", "main"]
+__all__ = ["TARGETS", "Compiled", "compile_kernels", "find_excess", "find_tool", "main"]
 
 TARGETS: Final = (80, 86, 89, 90, 100)
 
@@ -40,17 +41,40 @@ class Compiled(NamedTuple):
 
 
 def main() -> int:
-    """Print a table."""
+    """Print a table; return 1 if a kernel is over budget."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_static", description=__doc__.splitlines()[0])
     parser.add_argument("--targets", type=int, nargs="+", default=TARGETS, help="compute capabilities, 90 for 9.0")
     if find_tool() is None:
         print("python -m benchmarks.gpu_static needs Triton for Linux with its CUDA tools", file=sys.stderr)
         return 2
+    targets = parser.parse_args().targets
+    print(f"Triton {version('triton')}")
     print(" ".join(f"{name:>12}" for name in Compiled._fields))
-    for target in parser.parse_args().targets:
+    over = 0
+    for target in targets:
         for row in compile_kernels(target):
-            print(" ".join(f"{value:>12}" for value in row), flush=True)
-    return 0
+            excess = find_excess(row)
+            over += bool(excess)
+            print(" ".join(f"{value:>12}" for value in row), excess, flush=True)
+    print(f"{over} of {4 * len(targets)} kernels are over budget" if over else "all kernels are within budget")
+    return int(over > 0)
+
+
+def find_excess(row: Compiled, move: str = "bilinear") -> str:
+    """Say what a kernel has too much of; nothing if it is within budget.
+
+    Args:
+        row: The kernel.
+        move: The kind of move that it was compiled for.
+    """
+    doubles = {"weigh", "draw_tiles"} if move == "rotate" else {"weigh"}  # coordinates, weights
+    found = [
+        ("spills", row.spilt > 0),
+        ("more than 168 registers", row.registers > 168),  # three programs of 128 threads on a multiprocessor
+        ("more than 48 KiB of shared memory", row.shared > 48 * 1024),
+        ("float64", row.doubles > 0 and row.kernel not in doubles),
+    ]
+    return ", ".join(name for name, is_so in found if is_so)
 
 
 def find_tool() -> Path | None:

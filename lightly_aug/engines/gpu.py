@@ -5,15 +5,22 @@ changes its colours as far as it can. A view whose contrast needs its mean, or t
 `finish_rows` goes on with it, and blurs it across; `blur_down` blurs it downwards. Operations that an image did not
 draw cost nothing. All sums are taken in a fixed order, so the views depend neither on scheduling nor on the rest of the
 batch.
+
+The kernels are compiled when the first batch with views of their kind is rendered: all that any draw can need, so that
+none is compiled in the middle of an epoch. Triton keeps them on disk.
 """
 
+import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import accumulate
 from math import prod
+from threading import Timer
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from triton import JITFunction
 
 from lightly_aug.engines.gpu_kernels import MOVES, blur_down, draw_tiles, finish_rows, weigh
 from lightly_aug.engines.gpu_layout import Group, Layout, lay_out
@@ -37,6 +44,9 @@ of this memory, and there were four launches fewer.
 
 _compiled: Final = dict[tuple[object, ...], tuple[Any, list[Any]]]()
 """Kernels as they were compiled, and the values of their constants."""
+
+_ready: Final = set[tuple[object, ...]]()
+"""Kinds of groups whose kernels are compiled."""
 
 
 def knows(operation: Operation) -> bool:
@@ -85,13 +95,48 @@ def draw(layout: Layout, pixels: Tensor, output: Output) -> dict[int, Tensor]:
     words = words.to(pixels.device, non_blocking=True)
     made = dict[int, Tensor]()
     with torch.cuda.device(pixels.device) if pixels.is_cuda else nullcontext():
+        _compile_ahead(layout, words, pixels, output)
         for group in layout.groups:
             dtype = output.dtype or group.dtype
             size = len(group.views) * group.pitch
-            flat = torch.empty(size, dtype=dtype if group.rounds else torch.float32, device=pixels.device)
+            flat = torch.empty(size, dtype=_find_dtype(group, output), device=pixels.device)
             _draw_group(group, words[group.begin :], pixels, flat, last=output.memory_format == torch.channels_last)
             made |= zip(group.views, _cut(flat.to(dtype), group, output.memory_format), strict=True)
     return made
+
+
+def _find_dtype(group: Group, output: Output) -> torch.dtype:
+    """Return the dtype that the kernels write the views of a group in."""
+    return (output.dtype or group.dtype) if group.rounds else torch.float32
+
+
+def _compile_ahead(layout: Layout, words: Tensor, pixels: Tensor, output: Output) -> None:
+    """Compile the kernels of a layout, launching none; say so if it takes more than two seconds."""
+    last = output.memory_format == torch.channels_last
+    new = dict[tuple[object, ...], Group]()
+    for group in layout.groups:
+        kind = group.channels, group.kind, group.antialias, _find_dtype(group, output), group.size[1] % 8 == 0
+        new.setdefault((pixels.device, pixels.dtype, last, *kind), group)
+    new = {kind: group for kind, group in new.items() if kind not in _ready}
+    if not new or not isinstance(weigh, JITFunction):  # as under the interpreter
+        return
+    message = "compiling the GPU engine of lightly_aug: once on this machine, some seconds"
+    notice = Timer(2.0, logging.getLogger(__name__).warning, [message])  # loading takes less
+    notice.daemon = True
+    notice.start()
+    try:
+        for group in new.values():
+            one = group._replace(views=group.views[:1], images=1, waits=0, blurs=0)  # as if it waited, and were blurred
+            flat = torch.empty(group.pitch, dtype=_find_dtype(group, output), device=pixels.device)
+            _draw_group(one, words[group.begin :], pixels, flat, last=last, launch=_warm_up)
+    finally:
+        notice.cancel()
+    _ready.update(new)
+
+
+def _warm_up(kernel: Any, grid: tuple[int, int, int], *arguments: Tensor | int, **constants: Any) -> None:
+    """Compile a kernel as `_launch` would."""
+    kernel.warmup(*arguments, grid=grid, **constants)
 
 
 def _cut(flat: Tensor, group: Group, memory_format: torch.memory_format) -> list[Tensor]:
@@ -105,7 +150,16 @@ def _cut(flat: Tensor, group: Group, memory_format: torch.memory_format) -> list
     return [flat.as_strided(shape, strides, i * group.pitch).data for i in range(len(group.views))]
 
 
-def _draw_group(group: Group, table: Tensor, pixels: Tensor, views: Tensor, *, last: bool) -> None:
+def _draw_group(
+    group: Group,
+    table: Tensor,
+    pixels: Tensor,
+    views: Tensor,
+    *,
+    last: bool,
+    launch: Callable[..., None] | None = None,
+) -> None:
+    launch = launch or _launch
     (height, width), channels, n, steps = group.size, group.channels, group.n, group.steps
     empty = dict[str, Any](device=pixels.device)
     weights = torch.empty(group.weights, dtype=torch.float32, **empty)
@@ -117,11 +171,11 @@ def _draw_group(group: Group, table: Tensor, pixels: Tensor, views: Tensor, *, l
     align, blur_align = (1, 1) if last or width % 8 else (8, 4)  # 16 bytes of what waits, and of the float32 of a blur
     options = {"C": channels, "LAST": last, "FINITE": integers}
     together = 1 if channels == 3 else channels
-    _launch(
+    launch(
         weigh, (2 * n, 1, 1), table, n, weights, offsets, height, width,
         MOVE=MOVES[group.kind], ANTIALIAS=group.antialias, INTEGERS=integers, **_WEIGH,
     )  # fmt: skip
-    _launch(
+    launch(
         draw_tiles, (n * tiles, together, 1),
         pixels, weights, offsets, table, n, steps, sums, tiles, views, waiting, height, width,
         MOVE=MOVES[group.kind], **options, **_DRAW,
@@ -133,13 +187,13 @@ def _draw_group(group: Group, table: Tensor, pixels: Tensor, views: Tensor, *, l
     strips, blur_tiles = -(-height // _FINISH["TILE_Y"]), _count_tiles(height, width, _BLUR)
     while waits < n:
         stop = min(n, blurs + most)
-        _launch(
+        launch(
             finish_rows, ((stop - waits) * strips, together, 1),
             weights, table, n, steps, sums, tiles, views, waiting, height, width // align,
             blurred, pitch, waits, blurs, ALIGN=align, **options, **_FINISH,
         )  # fmt: skip
         if stop > blurs:
-            _launch(
+            launch(
                 blur_down, ((stop - blurs) * blur_tiles, together, 1),
                 weights, table, n, steps, blur_tiles, views, height, width // blur_align,
                 blurred, pitch, blurs, ALIGN=blur_align, **options, **_BLUR,
