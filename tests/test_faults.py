@@ -3,6 +3,8 @@
 import gc
 import os
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -250,36 +252,38 @@ def test_a_worker_that_dies_or_hangs_ends_the_loop_and_leaves_nothing(
     assert shared_files({os.getpid(), *workers}) == []
 
 
-def iterate_for_ever(render: Render, tell: Any) -> None:
-    loader = load(Faulty(), render, persistent_workers=True)
-    for epoch in range(10**6):
-        for batch in loader:
-            assert len(batch) == 2
-            if epoch == 1:
-                tell.put({worker.pid for worker in mp.active_children()})
+FOR_EVER = """
+import multiprocessing, numpy, torch
+from torch.utils.data import DataLoader
+from lightly_aug import SimCLRCollateFunction
+images = [numpy.zeros((24, 30, 3), numpy.uint8)] * 24
+collate = SimCLRCollateFunction(16, seed=0, render="{render}")
+loader = DataLoader(images, 4, num_workers=2, collate_fn=collate, persistent_workers=True)
+for epoch in range(10**9):
+    for batch in loader:
+        if epoch == 1:
+            print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+"""
 
 
 @linux
 @pytest.mark.parametrize("render", ["late", "worker"])
-def test_ctrl_c_ends_the_process_and_its_workers(render: Render, capfd: pytest.CaptureFixture[str]) -> None:
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["lightly_aug.train"])
-    tell = context.Queue()
-    process = context.Process(target=iterate_for_ever, args=(render, tell), daemon=False)
-    process.start()
-    try:
-        workers = tell.get(timeout=60)
-        assert process.pid is not None
-        for pid in (process.pid, *workers):  # a terminal sends it to all of them
-            os.kill(pid, signal.SIGINT)
-        process.join(20)
-    finally:
-        process.kill()
+def test_ctrl_c_ends_the_process_and_its_workers(render: Render) -> None:
+    script = [sys.executable, "-c", FOR_EVER.format(render=render)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(script, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        workers = {int(pid) for pid in process.stdout.readline().split()}
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        try:
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert len(workers) == 2
-    assert process.exitcode not in (None, 0)
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in errors
     assert wait_until_gone(workers) == set()
     assert shared_files({process.pid, *workers}) == []
-    assert "KeyboardInterrupt" in capfd.readouterr().err
 
 
 def test_an_empty_rank_in_the_environment_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

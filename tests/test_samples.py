@@ -99,7 +99,7 @@ def test_places_in_an_epoch_have_their_bits() -> None:
     for rank, batch, count in ((0, 0, 3), (5, 9, 2), (32_767, 2**28 - 1, 1), (1, 1, 1 << 20)):
         keys = place_keys(rank, batch, count)
         expected = [int(f"1{rank:015b}{batch:028b}{place:020b}", 2) for place in (0, count - 1)]
-        assert keys.dtype == np.uint64
+        assert keys.dtype == np.dtype(np.uint64)
         assert (len(keys), [int(keys[0]), int(keys[-1])]) == (count, expected)
 
 
@@ -108,7 +108,7 @@ def test_epochs_are_taken_if_all_samples_have_one() -> None:
     samples = [IndexedSample(4, image, 2**32 - 1), IndexedSample(7, image, 3)]
     epochs = take_images(samples).epoch
     assert epochs is not None
-    assert epochs.dtype == np.uint64
+    assert epochs.dtype == np.dtype(np.uint64)
     assert epochs.tolist() == [2**32 - 1, 3]
     assert take_images([samples[0], IndexedSample(7, image)]).epoch is None
 
