@@ -301,7 +301,7 @@ class PackedImages:
     raw: bool
 
     def __len__(self) -> int:
-        return len(self.shapes)
+        return self.shapes.shape[0]
 
     def replace_pixels(self, pixels: Tensor) -> "PackedImages":
         """Return the same images with another buffer, such as one on another device."""
@@ -313,7 +313,8 @@ class PackedImages:
 
     def repeat(self, times: int) -> "PackedImages":
         """Return the images several times, in the same buffer."""
-        return self if times == 1 else PackedImages(self.pixels, self.shapes.repeat(times, 1), self.channels, self.raw)
+        shapes = self.shapes if times == 1 else torch.cat([self.shapes] * times)
+        return PackedImages(self.pixels, shapes, self.channels, self.raw)
 
     def __getitem__(self, i: int) -> Tensor:
         """Return image i, `(channels, height, width)`, without a copy."""
@@ -342,16 +343,18 @@ def pack(arrays: Sequence[Pixels], names: Sequence[str], *, travels: bool = True
                 f"{name} has {array.shape[2]} channels and {names[0]} has {channels}: "
                 "a batch needs one number of channels (for PIL images and files, mode= sets it)"
             )
-    sizes = np.array([array.size for array in arrays], dtype=np.int64)
     raw = all(array.dtype == np.uint8 for array in arrays)
-    size, dtype = int(sizes.sum()), torch.uint8 if raw else torch.float32
+    shapes, size = np.empty((len(arrays), 3), dtype=np.int64), 0
+    for i, array in enumerate(arrays):
+        shapes[i] = size, *array.shape[:2]
+        size += array.size
+    dtype = torch.uint8 if raw else torch.float32
     pixels = transport.empty(size, dtype) if travels else torch.from_numpy(borrow(size * dtype.itemsize)).view(dtype)
-    shapes = torch.tensor([(0, *array.shape[:2]) for array in arrays], dtype=torch.int64)
-    shapes[1:, 0] = torch.from_numpy(sizes.cumsum()[:-1])
-    for array, start, size in zip(arrays, shapes[:, 0].tolist(), sizes.tolist(), strict=True):
-        place = pixels[start : start + size].view(array.shape).numpy()
+    buffer = pixels.numpy()
+    for array, start in zip(arrays, shapes[:, 0].tolist(), strict=True):
+        place = buffer[start : start + array.size].reshape(array.shape)
         if not raw and array.dtype == np.uint8:
             np.divide(array, np.float32(255), out=place)
         else:
             np.copyto(place, array)
-    return PackedImages(pixels, shapes, channels, raw)
+    return PackedImages(pixels, torch.from_numpy(shapes), channels, raw)
