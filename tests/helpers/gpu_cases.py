@@ -215,7 +215,8 @@ def draw_move(rng: random.Random, size: tuple[int, int]) -> list[Operation]:
         case "resize":
             move = [Resize(size, kind, antialias=antialias)]
         case "rotation":
-            move = [RandomRotation(rng.choice([10, 180, (30, 60), (90, 90)])), CenterCrop(size)]
+            degrees: Any = rng.choice([10, 180, (30, 60), (90, 90)])
+            move = [RandomRotation(degrees), CenterCrop(size)]
         case "window":
             move = [Crop(size, top=rng.randint(-20, 20), left=rng.randint(-20, 20))]
         case _:
