@@ -120,7 +120,9 @@ def _compile(kernel: Any, options: dict[str, Any], pointers: dict[str, str], tar
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    warps = options.pop("num_warps")
+    from lightly_aug.engines import gpu
+
+    how = {name: options.pop(name) for name in gpu._OPTIONS}
     names = list(kernel.arg_names)
     signature = {name: f"*{pointers[name]}" if name in pointers else "i32" for name in names}
     signature |= dict.fromkeys(options, "constexpr")
@@ -130,7 +132,7 @@ def _compile(kernel: Any, options: dict[str, Any], pointers: dict[str, str], tar
     attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in aligned}
     constants = {(names.index(name),): value for name, value in options.items()}
     source = ASTSource(kernel, signature, constants, attributes)
-    compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options={"num_warps": warps})
+    compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=how)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()

@@ -30,10 +30,11 @@ from lightly_aug.operations import Operation
 
 __all__ = ["draw", "knows", "run"]
 
-_WEIGH: Final = {"BLOCK": 256, "num_warps": 4}
-_DRAW: Final = {"TILE_Y": 32, "TILE_X": 32, "num_warps": 4}
-_FINISH: Final = {"TILE_Y": 32, "TILE_X": 32, "num_warps": 4}
-_BLUR: Final = {"TILE_Y": 32, "TILE_X": 32, "num_warps": 4}
+_OPTIONS: Final = {"num_warps": 4, "enable_fp_fusion": True}  # Triton 3.10 multiplies and adds apart by default
+_WEIGH: Final = {"BLOCK": 256, **_OPTIONS}
+_DRAW: Final = {"TILE_Y": 32, "TILE_X": 32, **_OPTIONS}
+_FINISH: Final = {"TILE_Y": 32, "TILE_X": 32, **_OPTIONS}
+_BLUR: Final = {"TILE_Y": 32, "TILE_X": 32, **_OPTIONS}
 
 _SCRATCH: Final = 1 << 28
 """Bytes for views between the two halves of a blur. More views are blurred in turns, if need be one at a time.

@@ -130,14 +130,17 @@ def check_what_is_not_finite(setting: Setting, seed: str, done: Counter[str]) ->
     images = [noise(height, width, setting.channels, seed=i, dtype=np.float32) for i in range(2)]
     blur = RandomGaussianBlur((0.3, 1.5), p=1)
     views = [View(blur), View(RandomHorizontalFlip(1), blur, Normalize(0.5, 0.5))]
+    views.append(View(Crop((height + 3, width + 3), top=-2, left=-1)))  # what is outside reads a pixel of weight 0
     views += [View(*draw_operations(rng, setting.channels, (7, 13))) for _ in range(4)]
     batch = pack(views, images, 0)
     before = draw(batch, setting)
     value = rng.choice([np.nan, np.inf, -np.inf])
-    batch.images.pixels[rng.randrange(images[0].size)] = value  # a collate function refuses such an image
+    batch.images.pixels[rng.choice([0, rng.randrange(images[0].size)])] = (
+        value  # a collate function refuses such an image
+    )
     ours = draw(batch, setting)
     truths = render(batch.images, batch.table, batch.views, Output(CPU, torch.float64), "reference")
-    for fast, truth in zip(ours[:2], truths[:2], strict=True):
+    for fast, truth in zip(ours[:3], truths[:3], strict=True):
         assert torch.equal(fast.isfinite(), truth.isfinite()), f"{value} spreads further, {seed!r}"
         assert not truth.isfinite().all()
     for view, fast, expected in zip(views, ours, before, strict=True):
@@ -215,7 +218,8 @@ def draw_move(rng: random.Random, size: tuple[int, int]) -> list[Operation]:
         case "resize":
             move = [Resize(size, kind, antialias=antialias)]
         case "rotation":
-            move = [RandomRotation(rng.choice([10, 180, (30, 60), (90, 90)])), CenterCrop(size)]
+            degrees: Any = rng.choice([10, 180, (30, 60), (90, 90)])
+            move = [RandomRotation(degrees), CenterCrop(size)]
         case "window":
             move = [Crop(size, top=rng.randint(-20, 20), left=rng.randint(-20, 20))]
         case _:

@@ -41,10 +41,14 @@ LAUNCHES: Final = list[Launch]()
 def install(capability: int) -> None:
     """Make Triton compile for a compute capability, 90 for 9.0, and run what it compiles here; again for another."""
     from triton.backends.compiler import GPUTarget
+    from triton.compiler import CompiledKernel
     from triton.runtime import driver
 
+    loaded: tuple[int, ...] = (1, 2, 32, 0, 1024)  # handles, registers, spills, and threads since Triton 3.4
+    loaded = loaded if "n_max_threads" in CompiledKernel._init_handles.__code__.co_names else loaded[:4]
+
     class Utils:
-        load_binary = staticmethod(lambda *_: (1, 2, 32, 0, 1024))
+        load_binary = staticmethod(lambda *_: loaded)
         unload_module = staticmethod(lambda *_: None)
         get_device_properties = staticmethod(lambda *_: {"max_shared_mem": 99 * 1024})
 
@@ -94,5 +98,5 @@ class _Launcher:
 def _region(name: str, tensor: Tensor) -> Region:
     assert tensor.is_contiguous()
     size = tensor.numel() * tensor.element_size()
-    data = (ctypes.c_uint8 * size).from_address(tensor.data_ptr()) if size else b""
+    data: Any = (ctypes.c_uint8 * size).from_address(tensor.data_ptr()) if size else b""
     return Region(f"{name!r}", tensor.data_ptr(), np.frombuffer(data, dtype=np.uint8))

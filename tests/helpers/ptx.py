@@ -167,7 +167,7 @@ def parse(text: str) -> Kernel:
     labels = dict[str, int]()
     tables = dict[str, list[str]]()
     for text_of in body.split(";"):
-        *found_labels, statement = re.split(r"(?:^|(?<=\s))(\$\w+):\s*", text_of.strip())
+        *found_labels, statement = re.split(r"(?:^|(?<=\s))([$\w]+):(?!:)\s*", re.sub(r"^[{}\s]+", "", text_of).strip())
         for label in filter(None, found_labels):
             labels[label] = len(code)
         if statement.startswith(".branchtargets"):

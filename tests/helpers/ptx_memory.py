@@ -42,7 +42,7 @@ class Region:
 class _Place(NamedTuple):
     region: Region
     lanes: Array | None
-    index: Array
+    numbers: Array
 
 
 class Memory:
@@ -124,7 +124,7 @@ class Memory:
         """Find the region of an access, which lanes take part (None for all), and the number that each begins at."""
         lanes = None
         if guard is not None and not guard.all():
-            shape = np.broadcast_shapes(address.shape, guard.shape)
+            shape = len(self.which), self._lanes.shape[1]
             lanes = np.broadcast_to(guard, shape)
             address = np.broadcast_to(address, shape)[lanes]
             if not address.size:

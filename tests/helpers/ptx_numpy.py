@@ -244,7 +244,7 @@ def _translate_pair(operands: Sequence[str], dtype: str, constants: dict[str, Ar
         value = _read(operands[1], dtype, constants)
         low, high = (name.strip() for name in operands[0].strip("{}").split(","))
         parts = ((low, f"({value}).astype('{narrow}')"), (high, f"({value} >> {half}).astype('{narrow}')"))
-        return [_write(name, part, narrow, "") for name, part in parts if name != "_"]
+        return [_write(name, part, narrow, "") for name, part in parts if name.startswith("%")]
     low, high = (_read(name.strip(), narrow, constants) for name in operands[1].strip("{}").split(","))
     return [_write(operands[0], f"{low}.astype('{dtype}') | {high}.astype('{dtype}') << {half}", dtype, "")]
 
