@@ -253,7 +253,8 @@ def test_a_worker_that_dies_or_hangs_ends_the_loop_and_leaves_nothing(
 
 
 FOR_EVER = """
-import multiprocessing, numpy, torch
+import multiprocessing, numpy, signal, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 from torch.utils.data import DataLoader
 from lightly_aug import SimCLRCollateFunction
 images = [numpy.zeros((24, 30, 3), numpy.uint8)] * 24
