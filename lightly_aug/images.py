@@ -206,7 +206,7 @@ def _from_pil(image: Image.Image, mode: str | None, decode: int | None, backgrou
         if image.mode == "F":
             return _from_deep(np.asarray(_shrunk(image, decode)), mode)
         image = _shrunk(_converted(image, mode, background), decode)
-        array = np.asarray(image)
+        array = _copy_pixels(image)
     except ImageError:
         raise
     except Exception as error:
@@ -226,6 +226,22 @@ def _load(image: Image.Image) -> None:
 
 def _factor(image: Image.Image, decode: int | None) -> int:
     return 1 if decode is None else max(1, min(image.size) // decode)
+
+
+def _copy_pixels(image: Image.Image) -> npt.NDArray[Any]:
+    """Return the pixels of an image, those of 8 bits in memory that was used before: Pillow fills fresh memory only.
+
+    So they are copied in strips of 100 kB, for which the allocator uses its memory again.
+    """
+    (width, height), channels = image.size, len(image.getbands())
+    if image.mode not in MODES[1:]:
+        return np.asarray(image)
+    array = borrow(width * height * channels).reshape(height, width, channels)
+    rows = max(100_000 // (width * channels), 1)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        array[top : top + rows] = np.asarray(strip).reshape(-1, width, channels)
+    return array
 
 
 def _shrunk(image: Image.Image, decode: int | None) -> Image.Image:

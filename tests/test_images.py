@@ -552,3 +552,14 @@ def test_names_of_files_cannot_move_the_cursor(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"a\\x1b\[31m\\nb\\u202e\.png") as caught:
         ShapeCollateFunction(8, seed=0)([str(path) for path in tmp_path.iterdir()])
     assert "\x1b" not in str(caught.value)
+
+
+@given(
+    st.sampled_from(["L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"]), st.integers(1, 700), st.integers(1, 700), seeds
+)
+def test_pixels_of_any_size_are_those_of_pillow(mode: str, height: int, width: int, seed: int) -> None:
+    """Large images are copied in strips."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).convert("L" if mode == "LA" else mode).convert(mode)
+    array = to_array(image, mode, background=None)
+    np.testing.assert_array_equal(array, np.asarray(image).reshape(height, width, -1))
