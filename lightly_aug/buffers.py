@@ -1,9 +1,8 @@
 """Memory of this process that is used again, since memory that is touched for the first time arrives slowly."""
 
-import os
 import weakref
-from collections import deque
-from threading import Lock
+from collections import defaultdict, deque
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -17,11 +16,11 @@ _SMALL: Final = 1 << 16
 """Below this many bytes, the allocator of the process is as fast."""
 
 _MOST: Final = 2 << 30
-"""How many bytes are kept for later at most."""
+"""How many bytes that nobody uses are kept at most."""
 
-_returned: deque[Bytes] = deque()  # what finalizers give back: they may run at any time, also while the lock is held
-_kept: list[Bytes] = []  # the longest unused first
-_lock = Lock()
+# Memory that nobody uses, by capacity. There is no lock, since finalizers may run at any time: single operations of
+# deques and dicts cannot be interrupted.
+_kept: defaultdict[int, deque[Bytes]] = defaultdict(deque)
 
 
 def borrow(size: int) -> Bytes:
@@ -37,9 +36,13 @@ def borrow(size: int) -> Bytes:
     """
     if size < _SMALL:
         return np.empty(size, dtype=np.uint8)
-    memory = _take(capacity_of(size))
+    capacity = capacity_of(size)
+    try:
+        memory = _kept[capacity].pop()
+    except IndexError:
+        memory = np.empty(capacity, dtype=np.uint8)
     array = np.frombuffer(memory.data, dtype=np.uint8, count=size)  # slices of `memory` would not refer to it
-    weakref.finalize(array, _returned.append, memory).atexit = False
+    weakref.finalize(array, _take_back, memory).atexit = False
     return array
 
 
@@ -52,22 +55,11 @@ def capacity_of(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
-def _take(capacity: int) -> Bytes:
-    with _lock:
-        while _returned:
-            _kept.append(_returned.popleft())
-        found = next((i for i in reversed(range(len(_kept))) if len(_kept[i]) == capacity), None)
-        memory = None if found is None else _kept.pop(found)
-        free = sum(map(len, _kept))
-        while free > _MOST:
-            free -= len(_kept.pop(0))
-    return np.empty(capacity, dtype=np.uint8) if memory is None else memory
-
-
-def _reset() -> None:
-    global _lock  # noqa: PLW0603 - another thread may have held it
-    _lock = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset)
+def _take_back(memory: Bytes) -> None:
+    _kept[len(memory)].append(memory)
+    free = sum(capacity * len(_kept[capacity]) for capacity in list(_kept))
+    for capacity in list(_kept):
+        with suppress(IndexError):
+            while free > _MOST:
+                _kept[capacity].popleft()
+                free -= capacity

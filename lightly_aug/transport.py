@@ -10,20 +10,23 @@ The first page of a block is a row of bytes, none of which is written by two pro
 * Slots, one for each time that the block was sent. The worker sets a slot to `_SENT`, the receiver to `_HELD`, and back
   to `_FREE`.
 * `_KNOWN`: the receiver has mapped the block, so that its descriptor need not be sent any more.
-* `_ENDED`: the worker has ended.
+* `_ENDED`: the block is not sent again.
 """
 
 import mmap
 import os
 import select
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from multiprocessing.reduction import DupFd
 from multiprocessing.util import Finalize
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock, local
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -37,7 +40,10 @@ from lightly_aug.buffers import borrow, capacity_of
 __all__ = ["Sent", "empty", "receive", "send"]
 
 _MOST: Final = 64
-"""How many blocks a worker keeps: three batches of 20 views."""
+"""How many blocks a worker keeps; a batch takes one or two."""
+
+_LONG: Final = 256
+"""A block that was not used when this many were lent is given up."""
 
 _SMALL: Final = 1 << 14
 """Up to this many bytes, a tensor travels in the message itself."""
@@ -45,6 +51,7 @@ _SMALL: Final = 1 << 14
 _PAGE: Final = mmap.PAGESIZE
 _SLOTS, _KNOWN, _ENDED = 64, 64, 65
 _FREE, _SENT, _HELD = 0, 1, 2
+_FREE_SLOT: Final = bytes(1)
 _ALL_FREE: Final = bytes(_SLOTS)
 
 Origin = tuple[int, str]
@@ -55,38 +62,60 @@ class _Block:
     """A block of this process.
 
     Attributes:
-        number: Its place among the blocks.
+        number: A number that no other block of this process has or had.
         capacity: The number of bytes behind the first page.
-        file: Its descriptor.
         memory: All of it.
+        file: Its descriptor, until the receiver knows the block.
         address: Where the bytes behind the first page begin.
-        is_here: Whether a tensor of this process is on it.
+        here: Held while a tensor of this process is on it.
+        used: When it was lent, in blocks that were lent before.
     """
 
-    def __init__(self, number: int, capacity: int) -> None:
-        self.number = number
+    def __init__(self, capacity: int) -> None:
+        self.number = next(_numbers)
         self.capacity = capacity
         self.file = os.memfd_create("lightly_aug", os.MFD_CLOEXEC)
         try:
             os.ftruncate(self.file, _PAGE + capacity)
-            self.memory = mmap.mmap(self.file, _PAGE + capacity)
+            self.memory = _open(self.file, _PAGE + capacity)
         except OSError:
             os.close(self.file)
             raise
         self.address = _bytes_on(self.memory, 1).ctypes.data
-        self.is_here = False
+        self.here = Lock()
+        self.used = 0
 
-    def is_free(self) -> bool:
-        # in this order: `send` takes a slot while the tensor is still here
-        return not self.is_here and self.memory[:_SLOTS] == _ALL_FREE
+    def take(self) -> bool:
+        """Take the block, if nobody holds it."""
+        if not self.here.acquire(blocking=False):
+            return False
+        if self.memory[:_SLOTS] == _ALL_FREE:
+            return True
+        self.here.release()
+        return False
 
     def lend(self, size: int) -> Tensor:
-        """Return a tensor of bytes on the block."""
-        self.is_here = True
-        return _lend(self.memory, size, self._take_back)
+        """Return a tensor of bytes on the block, which was taken."""
+        self.used = next(_lent)
+        return _lend(self.memory, size, self.here.release)
 
-    def _take_back(self) -> None:
-        self.is_here = False
+    def duplicate_file(self) -> tuple[Any, int] | None:
+        """Return what the receiver maps the block from; None if it has done so."""
+        if not self.memory[_KNOWN]:
+            return DupFd(self.file), _PAGE + self.capacity
+        self.close()
+        return None
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        file, self.file = self.file, -1
+        if file >= 0:
+            os.close(file)
+
+    def end(self) -> None:
+        """Tell the receiver that the block is not sent again."""
+        self.memory[_ENDED] = 1
+        self.close()
 
 
 class _Fork:
@@ -115,17 +144,19 @@ class _Loan:
     """A holder of a block, until its last tensor on it is gone.
 
     A forked process sees the same memory, so a block that was held then is given back when that process has ended, too.
-    The fork has a copy of this object, which waits for the fork itself, so it never gives anything back.
+    The fork has a copy of this object, and never gives anything back.
     """
 
     def __init__(self, give_back: Callable[[], None]) -> None:
+        self.process = os.getpid()
         self.give_back = give_back
         self.forks: list[_Fork] = []
 
     def end(self) -> None:
-        _loans.discard(self)
-        _ended.append(self)
-        _settle()
+        if self.process == os.getpid():
+            _loans.discard(self)
+            _ended.append(self)
+            _settle()
 
     def wait_for(self, fork: _Fork) -> None:
         self.forks = [*self.open_forks(), fork]
@@ -148,11 +179,15 @@ class Sent(NamedTuple):
     layout: tuple[torch.dtype, torch.Size, tuple[int, ...], int]
 
 
-_lock = RLock()  # finalizers do not take it: they may run at any time
-_blocks: list[_Block] = []  # of this process, if it is a worker
-_mapped: dict[Origin, dict[int, mmap.mmap]] = {}  # of workers whose batches this process receives
+# Finalizers and signal handlers run at any time, and finalizers of others may wait for a thread that receives. So
+# there is no lock around anything that could run them; single operations of lists, dicts and sets are not interrupted.
+_slots = RLock()
+_numbers, _lent = count(), count()
+_blocks: list[_Block] = []  # of this process, if it is a worker; the one that was lent last is the last
+_mapped: dict[tuple[Origin, int], mmap.mmap] = {}  # of workers whose batches this process receives, by number
 _loans: set[_Loan] = set()
 _ended: deque[_Loan] = deque()  # loans whose tensors are gone; who takes one out gives its block back
+_forking = local()  # the process that this thread forks
 
 
 def empty(size: int, dtype: torch.dtype) -> Tensor:
@@ -164,13 +199,12 @@ def empty(size: int, dtype: torch.dtype) -> Tensor:
         size: The number of elements.
         dtype: Any dtype.
     """
-    count = size * dtype.itemsize
+    total = size * dtype.itemsize
     if get_worker_info() is None:
-        return torch.from_numpy(borrow(count)).view(dtype)
-    with _lock:
-        if block := _find_block(count):
-            return block.lend(count).view(dtype)
-    return torch.empty(0, dtype=dtype).set_(torch.UntypedStorage._new_shared(count))[:size]
+        return torch.from_numpy(borrow(total)).view(dtype)
+    if block := _take_block(total):
+        return block.lend(total).view(dtype)
+    return torch.empty(0, dtype=dtype).set_(torch.UntypedStorage._new_shared(total))[:size]
 
 
 def send(tensor: Tensor) -> Sent | Tensor:
@@ -188,20 +222,31 @@ def send(tensor: Tensor) -> Sent | Tensor:
         tensor = tensor.contiguous()
         return Sent(tensor.view(-1).view(torch.uint8).numpy().copy(), None, _layout(tensor))
     if get_worker_info() is None:
-        return tensor
-    with _lock:
-        address = tensor.untyped_storage().data_ptr()
-        block = next((block for block in _blocks if block.address == address), None)
-        if block is None:
-            if (block := _find_block(tensor.nbytes)) is None:
-                return tensor
-            strides = torch.empty_like(tensor, device="meta").stride()
-            tensor = block.lend(tensor.nbytes).view(tensor.dtype).as_strided(tensor.shape, strides).copy_(tensor)
-        if (slot := block.memory[:_SLOTS].find(_FREE)) < 0:
-            return tensor
-        block.memory[slot] = _SENT
-    file = None if block.memory[_KNOWN] else (DupFd(block.file), _PAGE + block.capacity)
-    return Sent((_origin(), block.number, slot, tensor.untyped_storage().nbytes()), file, _layout(tensor))
+        return _copy(tensor)
+    address = tensor.untyped_storage().data_ptr()
+    block = next((block for block in _blocks[:] if block.address == address), None)
+    if block is None:
+        if (block := _take_block(tensor.nbytes)) is None:
+            return _copy(tensor)
+        strides = torch.empty_like(tensor, device="meta").stride()
+        tensor = block.lend(tensor.nbytes).view(tensor.dtype).as_strided(tensor.shape, strides).copy_(tensor)
+    with _slots:  # nothing in here runs finalizers
+        if (slot := block.memory.find(_FREE_SLOT, 0, _SLOTS)) >= 0:
+            block.memory[slot] = _SENT
+    if slot < 0:
+        return _copy(tensor)
+    try:
+        file = block.duplicate_file()
+    except OSError:  # no descriptor is left
+        block.memory[slot] = _FREE
+        return _copy(tensor)
+    size = tensor.untyped_storage().nbytes() // tensor.itemsize * tensor.itemsize
+    return Sent((_origin(), block.number, slot, size), file, _layout(tensor))
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Copy a tensor that PyTorch would move to shared memory, away from the arrays that look at it."""
+    return tensor if tensor.is_shared() else tensor.clone()
 
 
 def receive(sent: Sent | Tensor) -> Tensor:
@@ -219,63 +264,75 @@ def receive(sent: Sent | Tensor) -> Tensor:
     if isinstance(sent.data, np.ndarray):
         return torch.from_numpy(sent.data).view(dtype).view(shape)
     origin, number, slot, size = sent.data
-    with _lock:
-        _settle()
-        memory = _map(origin, number, sent.file)
-        if memory[slot] != _SENT:
-            raise RuntimeError("a batch from a worker was unpickled twice: pickle it again in the process that has it")
-        memory[slot] = _HELD
-        storage = _lend(memory, size, partial(memory.__setitem__, slot, _FREE))
+    _settle()
+    memory = _map(origin, number, sent.file)
+    if memory[slot] != _SENT:
+        raise RuntimeError("a batch from a worker was unpickled twice: pickle it again in the process that has it")
+    memory[slot] = _HELD
+    storage = _lend(memory, size, partial(memory.__setitem__, slot, _FREE))
     return storage.view(dtype).as_strided(shape, strides, offset)
 
 
-def _find_block(size: int) -> _Block | None:
-    """Find a free block of this worker, or make one, or return None."""
+def _take_block(size: int) -> _Block | None:
+    """Take a free block of this worker, or a new one; None if there is none."""
     if not hasattr(os, "memfd_create"):
         return None
     _settle()
     capacity = capacity_of(max(size, _PAGE))
-    for block in _blocks:
-        if block.capacity == capacity and block.is_free():
-            return block
-    if len(_blocks) == _MOST:
-        return None
-    if not _blocks:
-        Finalize(None, _announce_end, exitpriority=0)
-    try:
-        _blocks.append(_Block(len(_blocks), capacity))
-    except OSError:  # no memory or no descriptor is left
-        return None
-    return _blocks[-1]
+    block = next((block for block in _blocks[::-1] if block.capacity == capacity and block.take()), None)
+    _retire(make_room=block is None)
+    if block is None and len(_blocks) < _MOST:
+        with suppress(OSError):  # no memory or no descriptor is left
+            block = _Block(capacity)
+            block.take()
+            if block.number == 0:
+                Finalize(None, _announce_end, exitpriority=-10)  # when the last message is sent
+    elif block is not None:
+        _blocks.remove(block)
+    if block is not None:
+        _blocks.append(block)
+    return block
+
+
+def _retire(*, make_room: bool) -> None:
+    """Give up a free block that was not used for long, or the one that was not used for longest if there are many."""
+    now = _blocks[-1].used if _blocks else 0
+    for block in _blocks[:]:
+        if now - block.used < _LONG and not (make_room and len(_blocks) >= _MOST):
+            break
+        if block.take():  # for ever
+            _blocks.remove(block)
+            block.end()
 
 
 def _map(origin: Origin, number: int, file: tuple[Any, int] | None) -> mmap.mmap:
     """Return the memory of a worker's block."""
-    if origin not in _mapped:
-        for other in list(_mapped):
-            if not _is_alive(other):
-                _mapped.pop(other, None)
-    blocks = _mapped.setdefault(origin, {})
+    known = _mapped.get((origin, number))
+    if known is None:
+        for place in list(_mapped):
+            if place[0] != origin and not _is_alive(place[0]):
+                _mapped.pop(place, None)
     if file is not None:
         try:
             descriptor = file[0].detach()
         except (OSError, EOFError) as error:
-            if number not in blocks:
-                raise RuntimeError(f"worker {origin[0]} ended before its batch was received") from error
-            return blocks[number]
+            if known is None:
+                raise RuntimeError(
+                    f"a batch of worker {origin[0]} cannot be received: {error or 'it ended'}"
+                ) from error
+            return known
         try:
-            if number not in blocks:
-                blocks[number] = mmap.mmap(descriptor, file[1])
-                blocks[number][_KNOWN] = 1
+            known = known or _mapped.setdefault((origin, number), _open(descriptor, file[1]))
+            known[_KNOWN] = 1
         finally:
             os.close(descriptor)
-    if number not in blocks:
+    if known is None:
         raise RuntimeError("a worker sent a batch to two processes: let one process receive the batches of a worker")
-    return blocks[number]
+    return known
 
 
 def _settle() -> None:
-    """Give back what nobody holds any more, and forget the blocks of workers that have ended."""
+    """Give back what nobody holds any more, and forget the blocks that are not sent again."""
     for _ in range(len(_ended)):
         try:
             loan = _ended.popleft()
@@ -286,9 +343,9 @@ def _settle() -> None:
             _ended.append(loan)
         else:
             loan.give_back()
-    for origin, blocks in list(_mapped.items()):
-        if any(memory[_ENDED] for memory in list(blocks.values())):
-            _mapped.pop(origin, None)
+    for place in list(_mapped):
+        if (memory := _mapped.get(place)) and memory[_ENDED]:
+            _mapped.pop(place, None)
 
 
 def _lend(memory: mmap.mmap, size: int, give_back: Callable[[], None]) -> Tensor:
@@ -302,7 +359,13 @@ def _lend(memory: mmap.mmap, size: int, give_back: Callable[[], None]) -> Tensor
 
 def _announce_end() -> None:
     for block in _blocks:
-        block.memory[_ENDED] = 1
+        block.end()
+
+
+def _open(file: int, size: int) -> mmap.mmap:
+    """Map a file, before Python 3.13 with a descriptor for as long as it is mapped."""
+    options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+    return mmap.mmap(file, size, **options)
 
 
 def _bytes_on(memory: mmap.mmap, size: int) -> npt.NDArray[np.uint8]:
@@ -334,34 +397,31 @@ def _read_status(process: int) -> tuple[str, str]:
 
 
 def _before_fork() -> None:
-    global _fork  # noqa: PLW0603
-    _lock.acquire()
-    loans = [*_loans, *_ended]
-    if not loans:
-        return
-    _fork = _Fork()
-    for loan in loans:
-        loan.wait_for(_fork)
+    _forking.fork = None
+    if loans := [*_loans, *_ended]:
+        _forking.fork = fork = _Fork()
+        for loan in loans:
+            loan.wait_for(fork)
 
 
 def _after_fork_here() -> None:
-    global _fork  # noqa: PLW0603
-    if _fork is not None and _fork.there >= 0:
-        os.close(_fork.there)
-    _fork = None
-    _lock.release()
+    fork, _forking.fork = _forking.fork, None
+    if fork is not None and fork.there >= 0:
+        os.close(fork.there)
 
 
 def _after_fork_there() -> None:
-    """Begin without blocks; those that this process has copies of belong to the other one."""
-    global _lock  # noqa: PLW0603 - a new one, as the forking thread holds this one
-    _lock = RLock()
+    """Begin without blocks; those that this process has copies of belong to the other one.
+
+    The end of the pipe stays open until this process ends.
+    """
+    global _slots
+    _slots, _forking.fork = RLock(), None
     for block in _blocks:
-        os.close(block.file)
+        block.close()
     for known in (_blocks, _mapped, _loans, _ended):
         known.clear()
 
 
-_fork: _Fork | None = None
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork_there)

@@ -8,6 +8,7 @@ The kernels are compiled when this module is first imported, once on a machine (
 
 import logging
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -28,6 +29,9 @@ from lightly_aug.operations import Operation
 from lightly_aug.transport import empty
 
 __all__ = ["Compiled", "find_compiled", "knows", "run"]
+
+_LINE: Final = 32
+"""Views begin at multiples of this many values, so at lines of the cache."""
 
 _KINDS: Final = {"bilinear": kernels.BILINEAR, "bicubic": kernels.BICUBIC, "rotate": kernels.ROTATE}
 
@@ -65,7 +69,7 @@ def run(programs: list[Program]) -> list[Tensor]:
         For each view of each program a tensor `(n, channels, height, width)` of its dtype and memory format.
     """
     parts = [part for program in programs for part in program.split()]
-    results = [empty(prod(_shape(part)), part.output.dtype or torch.float32) for part in parts]
+    results = _allocate(parts)
     arguments = [_arguments(part, result) for part, result in zip(parts, results, strict=True)]
     threads = min(torch.get_num_threads(), sum(len(part.images) for part in parts))
     if threads <= 1:
@@ -85,6 +89,19 @@ def run(programs: list[Program]) -> list[Tensor]:
 
 def _shape(program: Program) -> tuple[int, int, int, int]:
     return len(program.images), program.images.channels, *program.move.size
+
+
+def _allocate(programs: list[Program]) -> list[Tensor]:
+    """Allocate the values of views, those of one dtype together: what travels from a worker is then one block."""
+    sizes = [prod(_shape(program)) for program in programs]
+    room = [-(-size // _LINE) * _LINE for size in sizes]
+    found: dict[torch.dtype, Iterator[Tensor]] = {}
+    for dtype in {program.output.dtype or torch.float32 for program in programs}:
+        own = [n for n, program in zip(room, programs, strict=True) if (program.output.dtype or torch.float32) == dtype]
+        found[dtype] = iter(empty(sum(own), dtype).split(own))
+    return [
+        next(found[program.output.dtype or torch.float32])[:size] for program, size in zip(programs, sizes, strict=True)
+    ]
 
 
 def _cut(programs: list[Program], pieces: int) -> list[list[int]]:
