@@ -172,7 +172,7 @@ def _check_size(image: Image.Image, max_pixels: int | None) -> None:
     if max_pixels is not None and width * height > max_pixels:
         raise ImageError(
             f"{width}x{height} are {width * height:,} pixels, max_pixels allows {max_pixels:,}; pass a larger "
-            "max_pixels, or None, if you trust the file and have the memory"
+            "max_pixels, in commands --max-pixels, if you trust the file and have the memory"
         )
 
 

@@ -228,7 +228,7 @@ def test_a_format_that_this_pillow_lacks_is_named(monkeypatch: pytest.MonkeyPatc
 
 # --- max_pixels -------------------------------------------------------------------------------------------------
 
-LARGE = "100x60 are 6,000 pixels, max_pixels allows 5,999; pass a larger max_pixels, or None"
+LARGE = "100x60 are 6,000 pixels, max_pixels allows 5,999; pass a larger max_pixels, in commands --max-pixels"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("MPO", "DIB")])

@@ -509,9 +509,9 @@ def test_triton_from_3_3_on_renders(monkeypatch: pytest.MonkeyPatch, name: str) 
 def test_warm_up_compiles_ahead_and_says_what_it_found(tmp_path: Path) -> None:
     """In processes of their own, with an empty cache, a full one, and one that was cut off: the last is of no use."""
 
-    def warm_up() -> "subprocess.CompletedProcess[str]":
+    def warm_up(folder: Path = tmp_path) -> "subprocess.CompletedProcess[str]":
         words = [sys.executable, "-m", "lightly_aug", "warm-up"]
-        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
     kept = rf"s, and is kept in {re.escape(str(tmp_path))}\S+\n"
@@ -529,6 +529,10 @@ def test_warm_up_compiles_ahead_and_says_what_it_found(tmp_path: Path) -> None:
     assert re.match(rf"The CPU engine was compiled before: it loads in \d+\.\d {kept}", ran.stdout)
 
     (index,) = tmp_path.rglob("*.nbi")
+    ran = warm_up(index)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert f"NUMBA_CACHE_DIR must be a folder that can be written, got {index}" in ran.stderr
+
     index.write_bytes(index.read_bytes()[:9])
     ran = warm_up()
     assert (ran.returncode, ran.stdout) == (2, "")
