@@ -285,7 +285,7 @@ def _take_block(size: int) -> _Block | None:
         with suppress(OSError):  # no memory or no descriptor is left
             block = _Block(capacity)
             block.take()
-            if block.number == 0:
+            if not _blocks:
                 Finalize(None, _announce_end, exitpriority=-10)  # when the last message is sent
     elif block is not None:
         _blocks.remove(block)
@@ -344,7 +344,7 @@ def _settle() -> None:
         else:
             loan.give_back()
     for place in list(_mapped):
-        if (memory := _mapped.get(place)) and memory[_ENDED]:
+        if (memory := _mapped.get(place)) and memory[_ENDED] and memory.find(bytes([_SENT]), 0, _SLOTS) < 0:
             _mapped.pop(place, None)
 
 

@@ -35,8 +35,8 @@ def warm_up() -> None:
     asked = os.environ.get("NUMBA_CACHE_DIR")
     if asked and not Path(folder).resolve().is_relative_to(Path(asked).resolve()):
         raise OSError(
-            f"lightly-aug warm-up: NUMBA_CACHE_DIR must be a folder that can be written, got {asked}: the CPU engine is "
-            f"kept in {folder}"
+            f"lightly-aug warm-up: NUMBA_CACHE_DIR must be a folder that can be written, got {asked}: the CPU engine "
+            f"is kept in {folder}"
         )
     done = "was compiled before: it loads in" if found else "is compiled: it took"
     print(f"The CPU engine {done} {seconds:.1f} s, and is kept in {folder}")
