@@ -17,7 +17,7 @@ _PLACES: Final = {"loader": "loader", "transport": "from workers to main", "main
 _NO_ADVICE: Final = "Nothing stands out."
 _FEWEST: Final = 8
 """Batches below which the inferred transport is mostly the noise of the other stages."""
-_SENT_AT_MOST: Final = 0.002, 1e-9
+_SENT_AT_MOST: Final = 0.002, 5e-10
 """Seconds that sending a batch can take, and seconds more for each byte, if all memory is touched for the first time.
 
 What is inferred beyond that is contention: workers that share cores and memory compute more slowly than one alone.
