@@ -694,7 +694,7 @@ def test_colours_of_the_picture_keep_their_meaning() -> None:
 
     def colours(times: LoaderTimes) -> dict[str, str]:
         handles, labels = times.show().axes[0].get_legend_handles_labels()
-        return {label: to_hex(handle[0].get_facecolor()) for handle, label in zip(handles, labels, strict=True)}
+        return {label: to_hex(handle[0].get_facecolor()) for handle, label in zip(handles, labels, strict=True)}  # type: ignore[index]
 
     alone = replace(SLOW, workers=0, waited_cpu=0.04)
     both, one = colours(BALANCED), colours(alone)
