@@ -27,6 +27,7 @@ from lightly_aug.bench import (
     time_loading,
     write_report,
 )
+from lightly_aug.bench.tables import _command
 from lightly_aug.photographs import photographs
 from lightly_aug.status import show_wait
 
@@ -289,3 +290,16 @@ def test_the_gpu_benchmark_reports_after_each_workload(tmp_path: Path, monkeypat
     assert "simclr, 256 images" in text
     assert "dino" not in text.replace("nvidia-dali", "")
     assert json.loads((tmp_path / "gpu.json").read_text())["data"]["simclr"]["collate_s"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["/usr/bin/python3", "/home/me/bin/lightly-aug", "bench", "--data", "a/b"], "lightly-aug bench --data a/b"),
+        (["/usr/bin/python3", "-m", "benchmarks.cpu", "--quick"], "python3 -m benchmarks.cpu --quick"),
+        (["python3", "/home/me/cpu.py"], "python3 cpu.py"),
+        (["python3"], "python3"),
+    ],
+)
+def test_the_command_of_a_report_can_be_typed(words: list[str], command: str) -> None:
+    assert _command(words) == command

@@ -376,8 +376,38 @@ def test_what_is_no_loader_is_refused() -> None:
         measure(load(tensors(2), 4, drop_last=True, collate_fn=ours()), "cpu")
     with pytest.raises(ValueError, match=r"loader must yield at least 9 batches for batches=8 and 0 workers, got 6"):
         measure(load(Stream(), 4, collate_fn=ours()), "cpu", batches=8)
-    with pytest.raises(ValueError, match=r"loader must yield at least 3 batches for batches=2, got 2"):
+    with pytest.raises(ValueError, match=r"at least 3 batches for batches=2, got 2: lower batches$"):
         measure(load(Stream(), 12, collate_fn=ours()), "cpu", batches=2)
+    with pytest.raises(ValueError, match=r"at least 5 batches for batches=16, got 4: lower batches$"):
+        measure(load(Stream(), 5, drop_last=True, collate_fn=ours()), "cpu")  # of 24 images
+
+
+def test_wrong_arguments_are_refused_before_measuring() -> None:
+    def collate(samples: Any) -> Any:
+        raise AssertionError("measured")
+
+    loader = load(tensors(), 4, collate_fn=collate)
+    with pytest.raises(ValueError, match="loader: device must be a device of this machine, got 'gpu': "):
+        measure(loader, "gpu")
+    with pytest.raises(TypeError, match="loader: step must be a function of a batch, got 3"):
+        measure(loader, "cpu", step=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*leaves out")
+def test_images_that_are_left_out_are_not_counted(photos: Path) -> None:
+    good, bad = next(photos.rglob("*.jpg")).read_bytes(), b"no image"
+    loader = load([good, bad] * 6, 4, collate_fn=ours(on_error="skip"))
+    times = measure(loader, "cpu", batches=2)
+    assert times.batch_size == 2
+    assert times.images_per_second == pytest.approx(2 / times.seconds)
+
+
+def test_the_sides_and_bytes_are_those_of_all_batches() -> None:
+    images = [torch.rand(3, side, side) for side in (9, 9, 40, 40, 40, 40, 9, 9)]  # the first batch warms up
+    times = measure(load(images, 2, collate_fn=ours()), "cpu", batches=3)
+    assert times.image_side == 40
+    assert times.sent_bytes >= 2 * 2 * 3 * 16 * 16 * 4
+    assert times.sent_bytes < 2 * 2 * 3 * 16 * 16 * 4 + 1000
 
 
 # --- advice ---------------------------------------------------------------------------------------------------------
@@ -407,6 +437,7 @@ BALANCED = LoaderTimes(
     dtype="torch.float32",
     pin_memory=True,
     persistent_workers=True,
+    sent_bytes=77e6,
 )
 SLOW = replace(BALANCED, stages=stages(**PARTS, device=0.001), seconds=0.042, waited=0.041, workers=8)
 RENDERS = stages(dataset=0.001, decode=0.02, draw=0.002, render=0.03, collate=0.001, transport=0.03)
@@ -450,7 +481,7 @@ def test_a_balanced_loader_gets_no_advice() -> None:
 
 def test_every_rule_has_a_case() -> None:
     rules = {name for name in vars(_advice) if name.startswith("_") and name[1:2].islower()}
-    assert rules - {"_too_slow", "_decodes_too_much", "_ms"} == set(CASES)
+    assert rules - {"_too_slow", "_decodes_too_much", "_sent", "_ms"} == set(CASES)
 
 
 @pytest.mark.parametrize("rule", CASES)
@@ -469,6 +500,8 @@ def test_every_advice_is_given_for_its_reason(rule: str) -> None:
         ("_add_workers", {"cores": 1}),
         ("_drop_workers", {"blocked": 0.02}),  # they wait for a disk
         ("_send_less", {"dtype": "torch.bfloat16"}),
+        ("_send_less", {"sent_bytes": 1.3e6}),  # which cannot take 30 ms
+        ("_send_less", {"batches": 3}),  # whose noise is as large
         ("_render_late", {"device": "cpu"}),
         ("_render_in_workers", {"cores": 2}),
         ("_fuse", {"unfused": ""}),
@@ -607,7 +640,25 @@ def test_the_table_is_shown_as_text_markdown_and_html() -> None:
     alone = repr(replace(SLOW, workers=0))
     assert "no workers" in alone
     assert "decode   main " in alone
-    assert "the main process is the loader" in alone
+    assert "of which loading in the main process takes 41.0 ms (98%)" in alone
+
+
+def test_without_advice_nothing_stands_out() -> None:
+    times = replace(BALANCED, advice=())
+    assert repr(times).endswith("\nNothing stands out.")
+    assert times.to_markdown().endswith("\n\nNothing stands out.\n")
+    assert times._repr_html_().endswith("<p>Nothing stands out.</p>")
+
+
+def test_a_transport_that_is_not_believable_is_marked() -> None:
+    assert "transport  worker to main, inferred " in repr(BALANCED)
+    for doubtful in (replace(BALANCED, batches=3), replace(BALANCED, sent_bytes=1e6)):
+        assert "transport  worker to main, not reliable " in repr(doubtful)
+        legend = [text.get_text() for text in doubtful.show().legends[0].get_texts()]
+        assert legend == ["loader", "from workers to main, not reliable", "main process"]
+    tiny = replace(BALANCED, workers=2, stages=stages(decode=0.001, transport=0.03), waited=0.03, seconds=0.03)
+    assert advise(tiny)
+    assert not advise(replace(tiny, sent_bytes=1e6))
 
 
 def test_it_is_json(tmp_path: Path) -> None:
@@ -636,6 +687,22 @@ def test_the_picture_has_a_bar_for_each_stage_and_for_waiting() -> None:
     colours = [to_hex(patch.get_facecolor()) for patch in axes.patches][: 2 * len(labels) : 2]
     assert len(set(colours)) == 3
     assert figure.get_suptitle() == "Mine"
+
+
+def test_colours_of_the_picture_keep_their_meaning() -> None:
+    """Without workers there is no transport, and loading in the main process is work, not waiting."""
+
+    def colours(times: LoaderTimes) -> dict[str, str]:
+        handles, labels = times.show().axes[0].get_legend_handles_labels()
+        return {label: to_hex(handle[0].get_facecolor()) for handle, label in zip(handles, labels, strict=True)}  # type: ignore[index]
+
+    alone = replace(SLOW, workers=0, waited_cpu=0.04)
+    both, one = colours(BALANCED), colours(alone)
+    assert one == {place: both[place] for place in ("loader", "main process")}
+    axes = alone.show().axes[0]
+    assert axes.get_yticklabels()[-1].get_text() == "main loads"
+    count = len(axes.get_yticklabels())
+    assert [bar.get_width() for bar in axes.patches[2 * count - 2 : 2 * count]] == pytest.approx([41, 40])  # type: ignore[attr-defined]
 
 
 def test_progress_is_shown_at_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

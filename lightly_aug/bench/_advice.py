@@ -44,6 +44,11 @@ def _too_slow(times: LoaderTimes) -> bool:
     return times.waited > _WAITS * times.seconds
 
 
+def _sent(times: LoaderTimes) -> float:
+    """Return the seconds of the transport; 0 if they are not reliable."""
+    return times.seconds_of("transport") if times.transport_is_reliable else 0.0
+
+
 def _wait_for_files(times: LoaderTimes) -> str | None:
     if not (_too_slow(times) and times.blocked > max(_TINY, 0.3 * times.work)):
         return None
@@ -81,7 +86,7 @@ def _decodes_too_much(times: LoaderTimes, spent: float) -> bool:
 
 
 def _add_workers(times: LoaderTimes) -> str | None:
-    if not _too_slow(times) or times.work < _TINY or times.seconds_of("transport") > times.work:
+    if not _too_slow(times) or times.work < _TINY or _sent(times) > times.work:
         return None
     busy = times.seconds_of("device", "step")
     wanted = times.cores if not times.seconds_of("step") else min(times.cores, math.ceil(times.work / busy))
@@ -99,7 +104,7 @@ def _drop_workers(times: LoaderTimes) -> str | None:
             f"num_workers={times.cores}: workers compute and hardly wait for files, so more of them than the "
             f"{times.cores} cores only hold memory."
         )
-    sent = times.seconds_of("transport")
+    sent = _sent(times)
     if times.workers and sent > times.work and times.work < _TINY:
         return (
             f"num_workers=0: making a batch takes {_ms(times.work)} ms, and sending it to the main process "
@@ -115,7 +120,7 @@ def _drop_workers(times: LoaderTimes) -> str | None:
 
 
 def _send_less(times: LoaderTimes) -> str | None:
-    sent = times.seconds_of("transport")
+    sent = _sent(times)
     if not (times.workers and times.render == "worker" and times.dtype == "torch.float32" and _too_slow(times)):
         return None
     if sent <= max(_TINY, 0.25 * (sent + times.work)):

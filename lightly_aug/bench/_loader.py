@@ -70,11 +70,12 @@ def loader(
         step: What the training does with a batch, whose views are rendered. With it, waiting is that of real steps,
             and a loader that keeps up with them gets no advice to become faster.
         dtype: Floating dtype of the views, as in `Views.to`.
-        batches: Number of batches to measure end to end. A small dataset is passed over several times.
+        batches: Number of batches to measure end to end; with fewer than 8 the transport is not reliable. A small
+            dataset is passed over several times, but not an `IterableDataset`: it must yield some batches more.
 
     Raises:
-        TypeError: `loader` is not a DataLoader.
-        ValueError: The loader yields too few batches, or `batches` is below 1.
+        TypeError: `loader` is not a DataLoader, or `step` cannot be called.
+        ValueError: The loader yields too few batches, `batches` is below 1, or this machine has no such device.
 
     Example:
         >>> from torch.utils.data import DataLoader
@@ -89,15 +90,15 @@ def loader(
         inner = ", which has one: pass its .loader" if isinstance(getattr(loader, "loader", None), DataLoader) else ""
         raise TypeError(f"loader: loader must be a torch.utils.data.DataLoader, got a {type(loader).__name__}{inner}")
     check_integer("loader", least=1, batches=batches)
-    if device is None:
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    receiver = _Receiver(torch.device("cpu" if device is None else device), dtype, step)
+    if step is not None and not callable(step):
+        raise TypeError(f"loader: step must be a function of a batch, got {step!r}")
+    receiver = _Receiver(_find_device(device), dtype, step)
     staged, warm = min(batches, _MOST_STAGED), max(1, loader.num_workers)
     ahead = loader.num_workers * (loader.prefetch_factor or 0)  # so that no worker runs out of work
     title = f"{batches} batches of a loader with {loader.num_workers} workers"
     with _keep_random_states(), show_steps(title, 1 + staged + warm + batches) as advance:
         source = Source(loader, 1 + staged + warm + batches + ahead)
-        seen = _time_stages(source, staged, receiver, advance)
+        seen = _time_stages(source, staged, batches, receiver, advance)
         if "draw" in seen.stages and source.collate is loader.collate_fn:
             warnings.warn(
                 "loader: the collate function cannot be copied, so its epochs count on by one: measure before the "
@@ -122,11 +123,13 @@ def loader(
         workers=loader.num_workers,
         cores=count_cores(),
         blocked=seen.blocked,
+        waited_cpu=whole.waiting_cpu,
+        sent_bytes=seen.bytes,
         epoch=_length(loader),
         device=str(receiver.device),
         render="" if views is None else "late" if views.rendered is None else "worker",
         samples=seen.kind if views is not None else "",
-        image_side=0 if views is None else int(statistics.median(views.images.shapes[:, 1:].amin(1).tolist())),
+        image_side=int(statistics.median(seen.sides)) if seen.sides else 0,
         view_side=max((min(view.shape[-2:]) for view in seen.tensors), default=0),
         dtype=str(seen.tensors[0].dtype) if seen.tensors else "",
         pin_memory=loader.pin_memory,
@@ -185,21 +188,27 @@ class _Clock:
 class _Staged:
     """The stages of the loader: wall and CPU seconds a batch by name; and what the batches consist of.
 
-    `blocked` are the seconds a batch in which the dataset neither computed nor waited for a core.
+    `blocked` are the seconds a batch in which the dataset neither computed nor waited for a core, `bytes` those of the
+    tensors in a batch, and `sides` the shorter sides of all images. `views` and `tensors` are those of the last batch.
     """
 
     stages: dict[str, tuple[float, float]]
     blocked: float
     images: float
+    bytes: float
+    sides: list[int]
     kind: str
     views: Views | None
     tensors: list[Tensor]
 
 
-def _time_stages(source: Source, count: int, receiver: _Receiver, advance: Callable[[], None]) -> _Staged:
-    """Make batches in this process, one to warm up and `count` others."""
+def _time_stages(source: Source, count: int, batches: int, receiver: _Receiver, advance: Callable[[], None]) -> _Staged:
+    """Make batches in this process, one to warm up and `count` others; `batches` is what the caller asked for."""
     batch: Any = None
     samples: Any = None
+    images: list[int] = []
+    sizes: list[int] = []
+    sides: list[int] = []
     kind, delayed = "", 0.0
     with _one_thread(source.loader.num_workers > 0), Stopwatch() as watch:
         for number, fetch in enumerate(islice(source.fetch(), 1 + count)):
@@ -208,7 +217,8 @@ def _time_stages(source: Source, count: int, receiver: _Receiver, advance: Calla
                 samples = fetch()
             if samples is None:
                 raise ValueError(
-                    f"loader: loader must yield at least {1 + count} batches for batches={count}, got {number}"
+                    f"loader: loader must yield at least {1 + count} batches for batches={batches}, got {number}: "
+                    "lower batches"
                 )
             found = _find_images(samples, source.collate)
             kind = next((name for name, kinds in _KINDS.items() if found and isinstance(found[0], kinds)), "")
@@ -222,14 +232,19 @@ def _time_stages(source: Source, count: int, receiver: _Receiver, advance: Calla
             if number == 0:
                 watch.reset()
                 delayed = 0.0
+            else:
+                images.append(_count_images(samples, batch, batched=source.batched))
+                sizes.append(_count_bytes(batch))
+                views = _find_views(batch)
+                sides += [] if views is None else views.images.shapes[:, 1:].amin(1).tolist()
             advance()
     took = {name: (watch.seconds[name] / count, watch.cpu_seconds[name] / count) for name in watch.seconds}
     slept = sum(took[name][0] - took[name][1] for name in ("dataset", "read") if name in took)
     moved = receiver.take(batch, _Clock())  # to warm up
     views = _find_views(batch)
     tensors = [] if views is None else list(_find_rendered(batch, moved))
-    images = len(samples) if source.batched else 1 if views is None else views.batch_size
-    return _Staged(took, max(0.0, slept - delayed / count), images, kind, views, tensors)
+    blocked = max(0.0, slept - delayed / count)
+    return _Staged(took, blocked, statistics.mean(images), statistics.mean(sizes), sides, kind, views, tensors)
 
 
 @dataclass(frozen=True)
@@ -258,7 +273,7 @@ def _time_whole(
         if batch is batches:
             raise ValueError(
                 f"loader: loader must yield at least {warm + count} batches for batches={count} and "
-                f"{loader.num_workers} workers, got {number}"
+                f"{loader.num_workers} workers, got {number}: lower batches"
             )
         if number == 0:
             first = time.perf_counter() - began
@@ -281,6 +296,35 @@ def _find_images(samples: Any, collate: Any) -> Sequence[Any]:
         return take_images(samples, *places).images
     except (TypeError, ValueError):
         return ()
+
+
+def _find_device(device: torch.device | str | int | None) -> torch.device:
+    """Return the device, by default an accelerator if there is one, after a test that it works."""
+    if device is None:
+        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    try:
+        found = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=found)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"loader: device must be a device of this machine, got {device!r}: {reason}") from None
+    return found
+
+
+def _count_images(samples: Any, batch: Any, *, batched: bool) -> int:
+    """Return the images in a batch; there are fewer than samples if some were left out."""
+    views = _find_views(batch)
+    counts = ([len(samples)] if batched else []) + ([] if views is None else [views.batch_size])
+    return min(counts, default=1)
+
+
+def _count_bytes(batch: Any) -> int:
+    """Return the bytes of the tensors in a batch, as the loader yields it."""
+    if isinstance(batch, Tensor):
+        return batch.nbytes
+    if isinstance(batch, Views):
+        return sum(tensor.nbytes for tensor in (batch.images.pixels, batch.table, *(batch.rendered or ())))
+    return sum(_count_bytes(member) for member in batch_members(batch).values() if member is not batch)
 
 
 def _find_views(batch: Any) -> Views | None:

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from typing import Any
 
 import torch
@@ -52,9 +52,13 @@ class Source:
         if self.streams:
             stream = iter(data)
             size = self.loader.batch_size or 1
-            return cycle(
-                [(lambda: list(islice(stream, size)) or None) if self.batched else partial(next, stream, None)]
-            )
+            least = size if self.loader.drop_last else 1
+
+            def take() -> list[Any] | None:
+                samples = list(islice(stream, size))
+                return samples if len(samples) >= least else None
+
+            return repeat(take if self.batched else partial(next, stream, None))
         return (partial(_get, data, indices, batched=self.batched) for indices in self.indices)
 
     def rebuild(self, start: int) -> DataLoader[Any]:

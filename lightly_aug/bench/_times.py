@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["LoaderTimes", "Stage"]
 
-_PLACES: Final = {"loader": "loader", "transport": "from workers to main, inferred", "main": "main process"}
+_PLACES: Final = {"loader": "loader", "transport": "from workers to main", "main": "main process"}
+_NO_ADVICE: Final = "Nothing stands out."
+_FEWEST: Final = 8
+"""Batches below which the inferred transport is mostly the noise of the other stages."""
+_SENT_AT_MOST: Final = 0.002, 5e-10
+"""Seconds that sending a batch can take, and seconds more for each byte, if all memory is touched for the first time.
+
+What is inferred beyond that is contention: workers that share cores and memory compute more slowly than one alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,12 @@ class LoaderTimes:
         stages: The stages that were seen, in order. That of the transport is what the processes used beyond the other
             stages, so it is inferred; it is missing without workers, and where the system does not tell the CPU time
             of a process.
-        batch_size: Images in a batch, on average.
+        batch_size: Images in a batch, on average, without those that `on_error="skip"` leaves out.
         batches: Number of batches that were measured end to end.
         seconds: Wall seconds a batch, end to end, with all workers.
-        waited: Seconds of these in which the main process waited for the loader or, without workers, was the loader.
+        waited: Seconds of these in which the main process waited for the loader or, without workers, loaded.
+        waited_cpu: CPU seconds of the main process in `waited`.
+        sent_bytes: Bytes of the tensors in a batch as the loader yields it.
         starting: Seconds from the start of the loader to its first batch, beyond those of a batch.
         workers: Number of workers.
         cores: Number of cores that this process may use.
@@ -77,6 +87,8 @@ class LoaderTimes:
     workers: int
     cores: int
     blocked: float = 0.0
+    waited_cpu: float = 0.0
+    sent_bytes: float = 0.0
     epoch: int | None = None
     device: str = "cpu"
     render: str = ""
@@ -104,6 +116,12 @@ class LoaderTimes:
         """Wall seconds that one worker takes for a batch, alone and without the transport."""
         return sum(stage.seconds for stage in self.stages if stage.place == "loader")
 
+    @property
+    def transport_is_reliable(self) -> bool:
+        """Whether the inferred transport can be true: enough batches were measured, and enough bytes are sent."""
+        fixed, a_byte = _SENT_AT_MOST
+        return self.batches >= _FEWEST and self.seconds_of("transport") <= fixed + a_byte * self.sent_bytes
+
     def seconds_of(self, *names: str) -> float:
         """Return the wall seconds a batch of some stages together; 0 for stages that were not seen."""
         return sum(stage.seconds for stage in self.stages if stage.name in names)
@@ -113,7 +131,7 @@ class LoaderTimes:
         heads, *rows = _rows(self)
         lines = [heads, ["---", "---", "---:", "---:", "---:"], *rows]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return "\n\n".join([f"{_title(self)}.", table, _summary(self), *_bullets(self.advice, "* ")]) + "\n"
+        return "\n\n".join([f"{_title(self)}.", table, _summary(self), _bullets(self.advice, "* ")]) + "\n"
 
     def show(self, *, title: str = "") -> "Figure":
         """Draw the stages as bars, in the order in which a batch passes through them.
@@ -129,13 +147,14 @@ class LoaderTimes:
         Raises:
             ModuleNotFoundError: Matplotlib, of the extra "plot", is not installed.
         """
-        bars = [(stage.name, _PLACES[stage.place], stage.seconds, stage.cpu_seconds) for stage in self.stages]
-        waits = "main waits" if self.workers else "main loads"
+        places = _PLACES | {"transport": f"{_PLACES['transport']}, {_describe_transport(self)}"}
+        bars = [(stage.name, places[stage.place], stage.seconds, stage.cpu_seconds) for stage in self.stages]
+        bars.append(("main waits" if self.workers else "main loads", places["main"], self.waited, self.waited_cpu))
         heading = (
             f"{self.images_per_second:,.0f} images/s, batches of {self.batch_size:.0f}, "
             f"{self.workers or 'no'} worker{'s' * (self.workers != 1)}"
         )
-        return draw_bars([*bars, (waits, _PLACES["main"], self.waited, 0.0)], heading=heading, title=title)
+        return draw_bars(bars, list(places.values()), heading=heading, title=title)
 
     def _repr_html_(self) -> str:
         heads, *rows = _rows(self)
@@ -147,7 +166,8 @@ class LoaderTimes:
             for tag, cells in [("th", heads), *(("td", row) for row in rows)]
         )
         advice = "".join(f"<li>{html.escape(text, quote=False)}</li>" for text in self.advice)
-        return f"{head(_title(self))}<table>{body}</table>{_summary(self)}" + (advice and f"<ul>{advice}</ul>")
+        below = f"<ul>{advice}</ul>" if advice else f"<p>{_NO_ADVICE}</p>"
+        return f"{head(_title(self))}<table>{body}</table>{_summary(self)}{below}"
 
     def __repr__(self) -> str:
         rows = _rows(self)
@@ -159,7 +179,7 @@ class LoaderTimes:
             )
             for row in rows
         ]
-        return "\n".join([_title(self), *(f"  {line}" for line in lines), _summary(self), *_bullets(self.advice, "- ")])
+        return "\n".join([_title(self), *(f"  {line}" for line in lines), _summary(self), _bullets(self.advice, "- ")])
 
 
 def _title(times: LoaderTimes) -> str:
@@ -171,7 +191,8 @@ def _title(times: LoaderTimes) -> str:
 def _rows(times: LoaderTimes) -> list[list[str]]:
     """Return the cells of the table, its head first."""
     whole = sum(stage.seconds for stage in times.stages) or 1.0
-    places = {"loader": "worker" if times.workers else "main", "transport": "worker to main, inferred", "main": "main"}
+    between = f"worker to main, {_describe_transport(times)}"
+    places = {"loader": "worker" if times.workers else "main", "transport": between, "main": "main"}
     rows = [["stage", "where", "ms a batch", "CPU ms", "share"]]
     rows += [
         [stage.name, places[stage.place], _ms(stage.seconds), _ms(stage.cpu_seconds), f"{stage.seconds / whole:.0%}"]
@@ -182,15 +203,19 @@ def _rows(times: LoaderTimes) -> list[list[str]]:
 
 def _summary(times: LoaderTimes) -> str:
     each = f" ({times.images_per_second_per_worker:,.0f} a worker)" if times.workers > 1 else ""
-    where = "waits for the loader" if times.workers else "is the loader"
+    doing = "the main process waits for the loader" if times.workers else "loading in the main process takes"
     return (
         f"End to end: {times.images_per_second:,.0f} images/s{each}, a batch every {_ms(times.seconds)} ms, "
-        f"of which the main process {where} {_ms(times.waited)} ms ({times.waited / times.seconds:.0%})."
+        f"of which {doing} {_ms(times.waited)} ms ({times.waited / times.seconds:.0%})."
     )
 
 
-def _bullets(texts: Sequence[str], mark: str) -> list[str]:
-    return ["\n".join(f"{mark}{text}" for text in texts)] if texts else []
+def _describe_transport(times: LoaderTimes) -> str:
+    return "inferred" if times.transport_is_reliable else "not reliable"
+
+
+def _bullets(texts: Sequence[str], mark: str) -> str:
+    return "\n".join(f"{mark}{text}" for text in texts) or _NO_ADVICE
 
 
 def _ms(seconds: float) -> str:

@@ -116,6 +116,13 @@ def _compact(tables: Sequence[Results]) -> str:
     return "\n".join(lines)
 
 
+def _command(words: Sequence[str]) -> str:
+    """Return a command as it is typed: a script without its interpreter, as of `lightly-aug`, and no folders."""
+    names = [Path(word).name for word in words[:2]]
+    is_script = len(names) == 2 and not words[1].startswith("-") and not Path(words[1]).suffix
+    return " ".join([*(names[1:] if is_script else names), *words[2:]])
+
+
 def _environment() -> dict[str, Any]:
     names = (
         *("lightly-aug", "torch", "torchvision", "kornia", "numba", "numpy", "pillow", "triton", "lightly"),
@@ -142,7 +149,7 @@ def _environment() -> dict[str, Any]:
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([*(Path(word).name for word in sys.orig_argv[:2]), *sys.orig_argv[2:]]),
+        "command": _command(sys.orig_argv),
         "python": platform.python_version(),
         "packages": packages,
     }

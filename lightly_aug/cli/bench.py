@@ -32,7 +32,7 @@ def bench(
     data: Annotated[
         Path | None, typer.Option(help="Folder of images, to see where the time of a loader goes that reads them.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 32,
+    batch_size: Annotated[int, typer.Option("--batch-size", "--batch", min=1, help="Images in a batch.")] = 32,
     size: Annotated[
         int | None, typer.Option(min=8, help="With --data: side of the views in pixels, by default 224.")
     ] = None,
@@ -40,6 +40,13 @@ def bench(
     decode: Annotated[
         int | None,
         typer.Option(min=0, help="With --data: as in lightly-aug train, by default twice the side; 0: all pixels."),
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=0, help="With --data: refuse images with more pixels; 0 sets no bound.")
+    ] = None,
+    on_error: Annotated[
+        str | None,
+        typer.Option(help="With --data: for images that cannot be read, raise, skip or replace; by default raise."),
     ] = None,
     render: Annotated[
         str | None, typer.Option(help="With --data: where views are rendered, auto, late or worker; by default auto.")
@@ -63,8 +70,8 @@ def bench(
     """Measure images a second on one core beside other libraries; with --data, where the time of your loader goes."""
     alone = {"--rounds": rounds, "--seconds": seconds}
     with_data = {
-        "--size": size, "--workers": workers, "--decode": decode, "--render": render, "--device": device,
-        "--batches": batches,
+        "--size": size, "--workers": workers, "--decode": decode, "--max-pixels": max_pixels, "--on-error": on_error,
+        "--render": render, "--device": device, "--batches": batches,
     }  # fmt: skip
     unused = [name for name, value in (with_data if data is None else alone).items() if value is not None]
     if unused:
@@ -73,18 +80,23 @@ def bench(
     if data is None:
         check_choice("lightly-aug bench", list(WORKLOADS), **{"--method": method})
         rounds, seconds = rounds or 5, 1.0 if seconds is None else seconds
-        Console().print(Markdown(run_bench(out, method=method, batch=batch, rounds=rounds, seconds=seconds)))
+        Console().print(Markdown(run_bench(out, method=method, batch=batch_size, rounds=rounds, seconds=seconds)))
         print(f"{out.with_suffix('.md')}, {out.with_suffix('.json')}")
         return
     check_choice("lightly-aug bench", list(METHODS), **{"--method": method})
     check_choice("lightly-aug bench", ["auto", "late", "worker"], **{"--render": render or "auto"})
+    check_choice("lightly-aug bench", ["raise", "skip", "replace"], **{"--on-error": on_error or "raise"})
     side = size or 224
     options: dict[str, Any] = {"seed": 0, "decode": find_decode(decode, side), "render": render or "auto"}
+    options["on_error"] = on_error or "raise"
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels or None
     target, files = find_device(device or ""), find_images(data)
     pin = target.type == "cuda"
     loader: DataLoader[Any] = DataLoader(
-        files, batch, shuffle=True, collate_fn=METHODS[method].views(side, **options), pin_memory=pin,  # type: ignore[arg-type]
-        num_workers=2 if workers is None else workers, persistent_workers=workers != 0, drop_last=len(files) >= batch,
+        files, batch_size, shuffle=True, collate_fn=METHODS[method].views(side, **options), pin_memory=pin,  # type: ignore[arg-type]
+        num_workers=2 if workers is None else workers, persistent_workers=workers != 0,
+        drop_last=len(files) >= batch_size,
     )  # fmt: skip
     times = measure_loader(loader, target, batches=batches or 16)
     text = write_times(times, out, f"{METHODS[method].title}, {len(files)} images of {data.name}")
