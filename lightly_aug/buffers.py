@@ -47,12 +47,17 @@ def borrow(size: int) -> Bytes:
 
 
 def capacity_of(size: int) -> int:
-    """Return the next power of two: sizes that differ a little share memory, and what is not touched costs nothing.
+    """Round up to one of four sizes between powers of two: sizes that differ a little share memory.
 
     Args:
-        size: The number of bytes.
+        size: The number of bytes, at least 8.
+
+    Example:
+        >>> [capacity_of(size) for size in (1000, 1024, 1025, 1300)]
+        [1024, 1024, 1280, 1536]
     """
-    return 1 << (size - 1).bit_length()
+    step = (1 << (size - 1).bit_length()) // 8
+    return -(-size // step) * step
 
 
 def _take_back(memory: Bytes) -> None:
