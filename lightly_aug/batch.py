@@ -106,7 +106,7 @@ class Views:
 
         Returns:
             A list with a tensor `(n, channels, height, width)` for each view, which also has the `index`, the `draws`
-            and the `matrices` of this batch. The engine "gpu" makes views of one size in one allocation, which is
+            and the `matrices` of this batch. The fast engines make several views in one allocation, which is
             freed with the last of them: `clone` a view that is kept alone.
 
         Raises:
