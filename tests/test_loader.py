@@ -242,7 +242,9 @@ class TellsSharing(MultiViewCollateFunction):
     def __call__(self, samples: Any) -> Any:
         views, _ = super().__call__(samples)
         tensors = views.rendered or [views.images.pixels]
-        return views, [any(block.address == x.data_ptr() for block in transport._blocks) for x in tensors]
+        return views, [
+            any(block.address == x.untyped_storage().data_ptr() for block in transport._blocks) for x in tensors
+        ]
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has anonymous files")
