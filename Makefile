@@ -31,7 +31,7 @@ check: .venv/ready  ## check format, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_imports.py
 
-mutation: .venv/ready  ## break the core in hundreds of ways, and list what no test notices: ten minutes
+mutation: .venv/ready  ## break the core in hundreds of ways, and list what no test notices: two minutes
 	rm -rf mutants
 	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=quick $(BIN)/mutmut run
 	$(BIN)/mutmut results
