@@ -88,9 +88,8 @@ def invariance(
     named = [name for name in (part.strip() for part in layers.split(",")) if name]
     asked = _Asked(files, class_names(data, files), named, draws, batch_size, device, decode, max_pixels, seed)
     names = _name_runs(runs)
-    loaded = [
-        load_run(run, decode, device, max_pixels) for run in runs
-    ]  # all at first, so that none is measured in vain
+    # all at first, so that none is measured in vain
+    loaded = [load_run(run, decode, device, max_pixels) for run in runs]
     networks = [_measure(*each, asked, out) for each in zip(loaded, runs, names, strict=True)]
     comparison = compare_invariance(networks)
     with show_wait("drawing"):
