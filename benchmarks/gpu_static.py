@@ -106,12 +106,12 @@ def compile_kernels(
     colours = {"C": channels, "LAST": False, "FINITE": integers}
     launches: list[tuple[Any, dict[str, Any]]] = [
         (gpu_kernels.weigh, {**kind, "ANTIALIAS": True, "INTEGERS": integers, **gpu._WEIGH}),
-        (gpu_kernels.draw_tiles, {**kind, **colours, **gpu._DRAW}),
+        (gpu_kernels.draw_tiles, {**kind, **colours, "WHOLE": True, **gpu._DRAW}),
         (gpu_kernels.finish_rows, {**colours, "ALIGN": 8, **gpu._FINISH}),
         (gpu_kernels.blur_down, {**colours, "ALIGN": 4, **gpu._BLUR}),
     ]
     pointers = {"pixels": pixels, "views": view, "waiting": "fp32" if view == "fp32" else "u16", "table": "i64"}
-    pointers |= {"weights": "fp32", "offsets": "i32", "sums": "fp32", "blurred": "fp32"}
+    pointers |= {"weights": "fp32", "taps": "i64", "sums": "fp32", "blurred": "fp32"}
     return [_compile(kernel, options, pointers, target) for kernel, options in launches]
 
 

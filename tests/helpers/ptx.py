@@ -80,6 +80,7 @@ def run(kernel: Kernel, grid: tuple[int, int, int], parameters: Mapping[str, int
         "%ctaid.x": numbers % grid[0],
         "%ctaid.y": numbers // grid[0] % grid[1],
         "%ctaid.z": numbers // grid[0] // grid[1],
+        **{f"%nctaid.{axis}": np.array([[size]], dtype=np.uint32) for axis, size in zip("xyz", grid, strict=True)},
     }
     values = {name: np.array([[value]]).astype(np.uint64) for name, value in parameters.items()}
     memory.start(count, kernel.threads)

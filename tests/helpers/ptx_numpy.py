@@ -60,7 +60,7 @@ _REGISTERS: Final = {"p": "?", "rs": "u2", "r": "u4", "rd": "u8", "f": "u4", "fd
 
 def _width(register: str) -> str:
     """Return the dtype of a register."""
-    if register.startswith(("%tid", "%ctaid")):
+    if register.startswith(("%tid", "%ctaid", "%nctaid")):
         return "u4"
     matched = re.fullmatch(r"%([a-z]+)\d+", register)
     return _REGISTERS[matched[1]] if matched else "u8"  # parameters are kept in 64 bits
@@ -135,6 +135,9 @@ def _translate(instruction: Instruction, constants: dict[str, Array]) -> list[st
         assert (*words, *operands[3:]) == ("shfl", "sync", "bfly", "b32", "31", "-1"), instruction
         return [_write(operands[0], f"exchange({read(1, 'u4')}, {operands[2]})", "u4", guard)]
     dtype = _DTYPES.get(words[-1], "")
+    if words[0] == "redux":
+        value = f"reduce_lanes({words[2]}imum, {read(1, dtype)}, {read(2, 'u4')})"
+        return [_write(operands[0], value, dtype, guard)]
     if words[0] == "mov" and "{" in "".join(operands[:2]):
         return _translate_pair(operands, dtype, constants)
     if words[0] == "setp":
@@ -270,6 +273,20 @@ def _exchange(x: Array, mask: int) -> Array:
     return x[:, lanes ^ mask]
 
 
+def _reduce_lanes(function: np.ufunc, x: Array, mask: Array) -> Array:
+    """Give every thread the greatest or smallest number of those of its 32 that are in its mask."""
+    if x.shape[1] == 1:
+        return x
+    assert (mask == mask[:1]).all(), "masks that differ between blocks"
+    keys = np.arange(x.shape[1]) // 32 << 32 | np.broadcast_to(mask[0].astype(np.int64), x.shape[1])
+    reduced = np.empty_like(x)
+    for key in np.unique(keys):
+        lanes = np.flatnonzero(keys == key)
+        assert (lanes % 32 == np.flatnonzero(key >> np.arange(32) & 1)).all(), "threads outside of their own mask"
+        reduced[:, lanes] = function.reduce(x[:, lanes], axis=1, keepdims=True)
+    return reduced
+
+
 def _rows(address: Array, matrix: int) -> Array:
     """Find the two numbers of each thread in a matrix; the threads from 8 times its number on know where rows begin."""
     lanes = np.arange(address.shape[1])
@@ -322,6 +339,6 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     function.__name__.lstrip("_"): function
     for function in (
         np.exp2, np.floor, np.fmax, np.fmin, np.fmod, np.maximum, np.minimum, np.sqrt, np.where,
-        _divide, _exchange, _flush, _fma, _half, _pair, _permute, _rows, _to_bf16, _to_f16, _to_whole,
+        _divide, _exchange, _flush, _fma, _half, _pair, _permute, _reduce_lanes, _rows, _to_bf16, _to_f16, _to_whole,
     )
 }  # fmt: skip
