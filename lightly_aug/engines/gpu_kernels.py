@@ -701,11 +701,16 @@ def _gray(r: tensor, g: tensor, b: tensor, C: constexpr) -> tensor:
 
 @triton.jit
 def _shift_hue(r: tensor, g: tensor, b: tensor, turns: tensor) -> tuple[tensor, tensor, tensor]:
-    """Shift the hue, in sextants of the circle; value and chroma stay."""
+    """Shift the hue, in sextants of the circle; value and chroma stay.
+
+    Which channel is the greatest is not decided by equality with `value`: Triton may compute a channel twice, and round
+    it differently.
+    """
     value = tl.maximum(r, tl.maximum(g, b))
     chroma = value - tl.minimum(r, tl.minimum(g, b))
-    above = tl.where(value == r, g - b, tl.where(value == g, b - r, r - g))
-    sector = tl.where(value == r, 0.0, tl.where(value == g, 2.0, 4.0))
+    red, green = (r >= g) & (r >= b), g >= b
+    above = tl.where(red, g - b, tl.where(green, b - r, r - g))
+    sector = tl.where(red, 0.0, tl.where(green, 2.0, 4.0))
     hue = 6 * turns + sector + above / tl.where(chroma > 1e-30, chroma, 1.0)  # its reciprocal is finite
     hue -= 6 * tl.floor(hue * (1 / 6))
     r = value - chroma * _clamp(2 - tl.abs(hue - 3), True)  # where this was NaN, chroma is

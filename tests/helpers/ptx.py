@@ -84,7 +84,9 @@ def run(kernel: Kernel, grid: tuple[int, int, int], parameters: Mapping[str, int
     }
     values = {name: np.array([[value]]).astype(np.uint64) for name, value in parameters.items()}
     memory.start(count, kernel.threads)
-    groups: dict[int, list[tuple[Array, Registers]]] = {0: [(np.arange(count), special | values)]} if count else {}
+    groups: dict[int, list[tuple[Array, Registers]]] = (
+        {0: [(np.arange(count), Registers(special | values))]} if count else {}
+    )
     executed = Counter[int]()
     with np.errstate(all="ignore"):
         while groups:
@@ -130,7 +132,7 @@ def _uniform(values: Array, count: int) -> Array:
 
 def _select(registers: Registers, part: Array, target: Block) -> Registers:
     live = {name: registers[name] for name in target.live if name in registers}
-    return {name: value if len(value) == 1 else value[part] for name, value in live.items()}
+    return Registers({name: value if len(value) == 1 else value[part] for name, value in live.items()})
 
 
 def _join(groups: list[tuple[Array, Registers]], live: frozenset[str]) -> tuple[Array, Registers]:

@@ -13,7 +13,12 @@ from helpers.ptx_memory import Array, Memory
 
 __all__ = ["Instruction", "Registers", "translate"]
 
-Registers = dict[str, Array]
+
+class Registers(dict[str, Array]):
+    """The registers of some blocks. One that is read before it is written, which must not matter, has all bits set."""
+
+    def __missing__(self, register: str) -> Array:
+        return ~np.zeros((1, 1), dtype=_width(register))
 
 
 class Instruction(NamedTuple):
