@@ -590,7 +590,7 @@ def test_matrices_say_where_the_pixels_went(operations: list[Operation], size: t
         own = views.table[:1, :, used : used + len(operation.columns)]
         used += len(operation.columns)
         shapes = torch.tensor([[0, *stage.shape[-2:]]])
-        image = PackedImages(stage.permute(1, 2, 0).flatten(), shapes, 3, raw=False)
+        image = PackedImages(stage.permute(1, 2, 0).flatten(), shapes, 3, np.zeros(1, dtype=bool))
         (rendered,) = render(image, own, (View(operation),), Output(torch.device("cpu")))
         edge = ring(operation, stage, rendered)
         stage = rendered[0].clone()

@@ -139,7 +139,8 @@ class Pass:
         colours: list[tuple[Operation, Floats]] = []
         for own, moves_pixels in zip(walk(self.operations, drawn, self.columns.start), self._moves_pixels, strict=True):
             (moves if moves_pixels else colours).append(own)
-        return Program(images, lower_move(images, moves), lower_colours(images, colours), output, views)
+        move = lower_move(images, moves)
+        return Program(images, move, lower_colours(images, move, colours), output, views)
 
 
 @dataclass(frozen=True, repr=False)
