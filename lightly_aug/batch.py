@@ -272,6 +272,48 @@ class Views:
             found.append(torch.from_numpy(view.matrix(rows.double().numpy(), height, width).copy()))
         return found
 
+    def transform_points(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Find where points of the images are in each view, such as key points and the corners of boxes.
+
+        Pixel centres are at integers: the centre of the first pixel is (0, 0), and an image of width w goes from -0.5
+        to w - 0.5. An annotation that counts from the corner of the image is half a pixel less.
+
+        Args:
+            points: `(n, k, 2)`, k points (x, y) in each of the n images; where a sample has several images, those of
+                the first images of all samples, then those of the second ones. NaN, as padding, stays NaN.
+
+        Returns:
+            For each view `(n, k, 2)` float64, (x, y) in the view, also of points outside of it; and `(n, k)` bool,
+            which points the view shows. It does not show a point outside of the image, or one that an operation cut
+            off: that may be in the corner of a view, where a rotation after the crop left black.
+
+        Raises:
+            ValueError: The shape is another, or a matrix is not known, as for `matrices`.
+
+        Example:
+            >>> import torch
+            >>> from lightly_aug import CenterCrop, MultiViewCollateFunction, Resize, View
+            >>> views = MultiViewCollateFunction([View(CenterCrop(20), Resize(40))])([torch.rand(3, 30, 50)])
+            >>> views.transform_points(torch.tensor([[[14.5, 4.5], [24.5, 14.5], [0.0, 14.5]]]))
+            [(tensor([[[ -0.5000,  -0.5000],
+                     [ 19.5000,  19.5000],
+                     [-29.5000,  19.5000]]], dtype=torch.float64), tensor([[ True,  True, False]]))]
+        """
+        points = points.detach().double().cpu()
+        n = len(self.images)
+        if points.ndim != 3 or len(points) != n or points.shape[2] != 2:
+            raise ValueError(
+                f"{type(self).__name__}: points must be ({n}, k, 2), k points (x, y) for each of {n} images, got "
+                f"{tuple(points.shape)}"
+            )
+        found = []
+        for view, rows, source in zip(self.views, self.table, self.sources, strict=True):
+            _, height, width = self._images_of(source).shapes.numpy().T
+            own = points[source * self.batch_size :][: self.batch_size].numpy()
+            places, shown = view.transform_points(own, rows.double().numpy(), height, width)
+            found.append((torch.from_numpy(places), torch.from_numpy(shown)))
+        return found
+
     def __len__(self) -> int:
         return len(self.views)
 
@@ -399,6 +441,14 @@ class RenderedViews(list[Tensor]):
     def matrices(self) -> list[Tensor]:
         """As `Views.matrices`."""
         return self._source.matrices
+
+    def transform_points(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """As `Views.transform_points`.
+
+        Args:
+            points: `(n, k, 2)`, (x, y) in the images.
+        """
+        return self._source.transform_points(points)
 
     @property
     def _source(self) -> Views:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -23,6 +25,9 @@ from lightly_aug.operations import (
 )
 
 __all__ = ["Shared", "View", "describe_views"]
+
+_ROUNDING: Final = 1e-6
+"""Pixels by which a point on the border of an image may be outside."""
 
 Item = Shape | Texture | Color | Operation | nn.Module
 
@@ -193,6 +198,35 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
             height, width = operation.output_size(height, width, own)
         return total
 
+    def transform_points(
+        self, points: Floats, drawn: Floats, height: Ints, width: Ints
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Find where points of n images are in the view, and which of them it shows.
+
+        Args:
+            points: `(n, k, 2)`, (x, y) in the image, with pixel centres at integers.
+            drawn: `(n, len(columns))`.
+            height: `(n,)` heights of the images, in pixels.
+            width: `(n,)` widths.
+
+        Returns:
+            `(n, k, 2)`, (x, y) in the view, also of points outside of it; and `(n, k)`, whether a point is inside the
+            image and stays inside after each operation, so that no operation cuts it off.
+
+        Raises:
+            ValueError: As `matrix`.
+        """
+        places = np.concatenate([points, np.ones_like(points[..., :1])], axis=2)
+        shown = _are_inside(places, height, width)
+        for operation, own in walk(self.operations, drawn):
+            with np.errstate(divide="ignore", invalid="ignore"):  # what is on the horizon becomes infinite
+                places = places @ operation.matrix(height, width, own).swapaxes(1, 2)
+                shown &= places[..., 2] > 0  # 1, unless an operation of a user changes the perspective
+                places /= places[..., 2:]
+            height, width = operation.output_size(height, width, own)
+            shown &= _are_inside(places, height, width)
+        return places[..., :2], shown
+
     def without_normalize(self) -> "View":
         """Return the same view, not normalised; it has the same draws."""
         items = list[Operation | Shared]()
@@ -243,6 +277,14 @@ def describe_views(views: Sequence[View]) -> str:
         numbers.setdefault(view, []).append(i)
     titles = [f"view{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for own in numbers.values()]
     return "".join(map(_describe, numbers, titles))
+
+
+def _are_inside(places: Floats, height: Ints, width: Ints) -> npt.NDArray[np.bool_]:
+    """Whether places `(n, k, 3)` are inside images of these sizes, which end half a pixel beyond their outer pixels."""
+    least = -0.5 - _ROUNDING
+    most = np.stack([width, height], axis=1)[:, None] - 0.5 + _ROUNDING
+    inside: npt.NDArray[np.bool_] = ((places[..., :2] >= least) & (places[..., :2] <= most)).all(axis=2)
+    return inside
 
 
 def _describe(view: View, title: str) -> str:
