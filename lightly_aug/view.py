@@ -281,10 +281,9 @@ def describe_views(views: Sequence[View]) -> str:
 
 def _are_inside(places: Floats, height: Ints, width: Ints) -> npt.NDArray[np.bool_]:
     """Whether places `(n, k, 3)` are inside images of these sizes, which end half a pixel beyond their outer pixels."""
-    least = -0.5 - _ROUNDING
-    most = np.stack([width, height], axis=1)[:, None] - 0.5 + _ROUNDING
-    inside: npt.NDArray[np.bool_] = ((places[..., :2] >= least) & (places[..., :2] <= most)).all(axis=2)
-    return inside
+    x, y, _ = np.moveaxis(places, 2, 0)
+    inside: npt.NDArray[np.bool_] = (np.minimum(x, y) >= -0.5 - _ROUNDING) & (x <= width[:, None] - 0.5 + _ROUNDING)
+    return inside & (y <= height[:, None] - 0.5 + _ROUNDING)
 
 
 def _describe(view: View, title: str) -> str:

@@ -66,7 +66,8 @@ def batches(draw: st.DrawFn, images: int = 4, side: int = 30) -> tuple[View, lis
     sizes = [draw(size)] * len(kinds) if draw(st.booleans()) else [draw(size) for _ in kinds]
     seed = draw(st.integers(0, 9))
     return draw(recipes()), [
-        noise(*size, seed=seed + i, dtype=kind) for i, (size, kind) in enumerate(zip(sizes, kinds, strict=True))
+        noise(height, width, seed=seed + i, dtype=kind)
+        for i, ((height, width), kind) in enumerate(zip(sizes, kinds, strict=True))
     ]
 
 

@@ -192,7 +192,7 @@ def _count_taps(side: Ints, resized: Ints, kind: str, *, antialias: bool) -> Int
 
 
 def _count_steps(program: Program) -> int:
-    return program.colours.codes.shape[1]
+    return int(program.colours.codes.shape[1])
 
 
 def _lay_out_colours(program: Program, words: Ints, channels: int) -> None:
