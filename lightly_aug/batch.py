@@ -46,6 +46,9 @@ class Views:
         left_out: What was wrong with the samples that were left out of the batch, or replaced, see `on_error`.
         lowered: What the engine "gpu" renders the views from, if it is made already; else it is made from the draws.
         like: An empty tensor. If its dtype is not float32, it is the dtype that views are rendered in by default.
+
+    Raises:
+        ValueError: The table is not one for these images and views.
     """
 
     # A dataclass of one tensor, `like`, to all code that walks through batches. Lightning casts the tensors of a batch
@@ -76,6 +79,7 @@ class Views:
         lowered: Lowered | None = None,
         like: Tensor | None = None,
     ) -> None:
+        _check_table(table, len(images), views)
         self.images = images
         self.table = table
         self.views = views
@@ -458,6 +462,17 @@ class RenderedViews(list[Tensor]):
                 "Views that the loader yields, before they are rendered"
             )
         return self._batch
+
+
+def _check_table(table: Tensor, images: int, views: Sequence[View]) -> None:
+    columns = max((len(view.columns) for view in views), default=0)
+    good = isinstance(table, Tensor) and table.ndim == 3 and (table.dtype, table.device.type) == (torch.float32, "cpu")
+    if not good or len(table) != len(views) or table.shape[1] > images or table.shape[2] < columns:
+        came = f"{tuple(table.shape)} {table.dtype} on {table.device}" if isinstance(table, Tensor) else repr(table)
+        raise ValueError(
+            f"Views: table must be a tensor (views, n, columns) of float32 on the CPU, of {len(views)} views, n <= "
+            f"{images} for {images} images, and columns >= {columns}, got {came}"
+        )
 
 
 def _split_target(

@@ -276,6 +276,12 @@ class BaseCollateFunction:
                     f"view {which[j]} of {names[start]} is {h}x{w} and of {names[start + other]} {other_h}x{other_w}: "
                     "end it in one size, with RandomResizedCrop, Resize((h, w)) or CenterCrop"
                 )
+        if not np.isfinite(table).all():
+            i, j, column = np.argwhere(~np.isfinite(table))[0]
+            raise ValueError(
+                f"{type(self).__name__}: {self.views[i].columns[column]} must be finite in float32, got "
+                f"{table[i, j, column]} for view {i} of {names[self._sources[i] * n + j]}"
+            )
         return torch.from_numpy(table)
 
     def show(

@@ -163,16 +163,12 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
             `(n, len(columns))` numbers, and the `(n,)` heights and widths of the views.
 
         Raises:
-            ValueError: An operation draws another number of columns than it names.
+            ValueError: An operation draws anything but numbers for each image and column.
         """
         drawn, used = [u[:, :0]], 0
         for operation in self.operations:
             own = operation.draw(u[:, used : used + operation.uniforms], height, width)
-            if own.shape != (len(u), len(operation.columns)):
-                raise ValueError(
-                    f"{operation!r} drew numbers of shape {own.shape} for {len(u)} images, its columns "
-                    f"{operation.columns} need {(len(u), len(operation.columns))}"
-                )
+            _check_array(f"{type(operation).__name__}: draw", own, (len(u), len(operation.columns)))
             drawn.append(own)
             used += operation.uniforms
             height, width = operation.output_size(height, width, own)
@@ -194,7 +190,7 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
         """
         total = np.broadcast_to(np.eye(3), (len(drawn), 3, 3))
         for operation, own in walk(self.operations, drawn):
-            total = operation.matrix(height, width, own) @ total
+            total = _find_matrix(operation, height, width, own) @ total
             height, width = operation.output_size(height, width, own)
         return total
 
@@ -220,7 +216,7 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
         shown = _are_inside(places, height, width)
         for operation, own in walk(self.operations, drawn):
             with np.errstate(divide="ignore", invalid="ignore"):  # what is on the horizon becomes infinite
-                places = places @ operation.matrix(height, width, own).swapaxes(1, 2)
+                places = places @ _find_matrix(operation, height, width, own).swapaxes(1, 2)
                 shown &= places[..., 2] > 0  # 1, unless an operation of a user changes the perspective
                 places /= places[..., 2:]
             height, width = operation.output_size(height, width, own)
@@ -277,6 +273,21 @@ def describe_views(views: Sequence[View]) -> str:
         numbers.setdefault(view, []).append(i)
     titles = [f"view{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for own in numbers.values()]
     return "".join(map(_describe, numbers, titles))
+
+
+def _find_matrix(operation: Operation, height: Ints, width: Ints, drawn: Floats) -> Floats:
+    matrices = operation.matrix(height, width, drawn)
+    _check_array(f"{type(operation).__name__}: matrix", matrices, (len(drawn), 3, 3))
+    return matrices
+
+
+def _check_array(name: str, array: object, shape: tuple[int, ...]) -> None:
+    """Raise ValueError if what an operation, which may be a user's, returned is not numbers of this shape."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        kind = f"one of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+        raise ValueError(f"{name} must return a NumPy array of numbers, {shape} for {shape[0]} images, got {kind}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must return {shape} numbers for {shape[0]} images, got {array.shape}")
 
 
 def _are_inside(places: Floats, height: Ints, width: Ints) -> npt.NDArray[np.bool_]:

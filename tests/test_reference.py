@@ -678,7 +678,7 @@ def test_a_kornia_module_that_changes_the_size_is_refused() -> None:
 
 def test_no_matrix_is_made_up_for_a_geometric_kornia_module() -> None:
     views = packed([Resize((16, 16)), K.RandomAffine(10)], [noise(20, 20)])
-    with pytest.raises(ValueError, match=r"no matrix is known for RandomAffine"):
+    with pytest.raises(ValueError, match=r"^KorniaModule: matrix must be known before .* rendered, RandomAffine"):
         _ = views.matrices
     flat = packed([Resize((10, 10)), K.RandomPlasmaShadow()], [noise(20, 20)])
     assert_near(flat.matrices[0][0], torch.tensor([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]]), 1e-12)

@@ -34,6 +34,7 @@ from lightly_aug.operations import (
     Resize,
     walk,
 )
+from lightly_aug.operations.base import check_draws
 
 __all__ = ["Pass", "Plan", "Stage", "find_stage", "plan_passes"]
 
@@ -133,7 +134,11 @@ class Pass:
             drawn: `(views * n, columns)`, the draws of the views, one behind the other.
             output: What is wanted.
             views: How many views have this pass.
+
+        Raises:
+            ValueError: Draws are not finite, or a box is not inside its image.
         """
+        check_draws(self.operations, drawn[:, self.columns], len(images))
         images = images.repeat(views)
         moves: list[tuple[Operation, Floats]] = []
         colours: list[tuple[Operation, Floats]] = []

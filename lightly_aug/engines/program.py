@@ -178,6 +178,7 @@ def lower_move(images: PackedImages, moves: Sequence[tuple[Operation, Floats]]) 
             height, width, total = _follow(sizes, turns)
             resized = _pair_up(*operation.output_size(height, width, drawn))
             if isinstance(operation, RandomResizedCrop):
+                operation.check_boxes(height, width, drawn)
                 boxes = drawn.astype(np.int64)
             if turns:
                 boxes, turned = _unturn(_cover(_pair_up(height, width)) if boxes is None else boxes, total)
@@ -219,7 +220,13 @@ def _follow(sizes: Ints, moves: Sequence[tuple[Operation, Floats]]) -> tuple[Int
 def _invert(matrices: Floats) -> Floats:
     """Return the two upper rows of the inverses of affine matrices, `(n, 2, 3)`; LAPACK takes one after the other."""
     (a, b, x), (c, d, y) = matrices[:, :2].transpose(1, 2, 0)
-    inverse: Floats = np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / (a * d - b * c)
+    determinant = a * d - b * c
+    if not determinant.all():  # of a draw by hand
+        i = (determinant == 0).argmax()
+        raise ValueError(
+            f"matrix of image {i} must be invertible, got {matrices[i].tolist()}: its draws move no pixels"
+        )
+    inverse: Floats = np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / determinant
     return inverse.transpose(2, 0, 1)
 
 

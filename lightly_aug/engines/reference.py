@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import Operation, walk
-from lightly_aug.operations.base import to_unit
+from lightly_aug.operations.base import check_draws, to_unit
 
 __all__ = ["render"]
 
@@ -29,8 +29,10 @@ def render(images: PackedImages, drawn: Tensor, operations: tuple[Operation, ...
         `(n, channels, height, width)` in `dtype`.
 
     Raises:
-        ValueError: An operation returned anything but images of the announced shape.
+        ValueError: An operation returned anything but images of the announced shape, draws are not finite, or a box is
+            not inside its image.
     """
+    check_draws(operations, drawn.double().numpy(), len(images))
     kind = images.pixels.device.type
     no_autocast = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
     with torch.no_grad(), no_autocast:  # views do not depend on the modes in which they are rendered
