@@ -261,6 +261,25 @@ class Views:
         ]
 
     @property
+    def captions(self) -> list[list[str]]:
+        """The draws in words: for each view what happens to each of the n images, as `show` writes it below a view.
+
+        An operation that does nothing to an image is left out, so the text may be empty.
+
+        Example:
+            >>> import torch
+            >>> from lightly_aug import MultiViewCollateFunction, RandomGaussianBlur, RandomHorizontalFlip, View
+            >>> view = View(RandomHorizontalFlip(), RandomGaussianBlur((1, 2), p=1))
+            >>> views = MultiViewCollateFunction([view], seed=0)([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
+            >>> views.captions[0]
+            ['blur 1.6', 'flip, blur 1.6']
+        """
+        tables = self.table.double().numpy()
+        return [
+            [", ".join(words) for words in view.captions(drawn)] for view, drawn in zip(self.views, tables, strict=True)
+        ]
+
+    @property
     def matrices(self) -> list[Tensor]:
         """The geometry: for each view `(n, 3, 3)` float64 matrices.
 
@@ -442,6 +461,11 @@ class RenderedViews(list[Tensor]):
         return self._source.draws
 
     @property
+    def captions(self) -> list[list[str]]:
+        """As `Views.captions`."""
+        return self._source.captions
+
+    @property
     def matrices(self) -> list[Tensor]:
         """As `Views.matrices`."""
         return self._source.matrices
@@ -458,7 +482,7 @@ class RenderedViews(list[Tensor]):
     def _source(self) -> Views:
         if self._batch is None:
             raise AttributeError(
-                "these views lost their batch when something rebuilt the list: take index, draws and matrices from the "
+                "these views lost their batch when something rebuilt the list: take index, draws, captions and matrices from the "
                 "Views that the loader yields, before they are rendered"
             )
         return self._batch
