@@ -482,8 +482,8 @@ class RenderedViews(list[Tensor]):
     def _source(self) -> Views:
         if self._batch is None:
             raise AttributeError(
-                "these views lost their batch when something rebuilt the list: take index, draws, captions and matrices "
-                "from the Views that the loader yields, before they are rendered"
+                "these views lost their batch when something rebuilt the list: take index, draws, captions and "
+                "matrices from the Views that the loader yields, before they are rendered"
             )
         return self._batch
 
