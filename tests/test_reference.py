@@ -242,7 +242,7 @@ def test_color_jitter_applies_torchvisions_parts_in_the_drawn_order(
 
 
 def adjusted_as_in_tensorflow(x: npt.NDArray[np.float64], part: str, factor: float) -> npt.NDArray[np.float64]:
-    """One part of the jitter of SimCLR 1 and BYOL, pixel by pixel; (height, width, 3)."""
+    """One part of the jitter of SimCLR v1 and BYOL, pixel by pixel; (height, width, 3)."""
     x = x.copy()
     if part == "brightness":
         x += factor - 1
