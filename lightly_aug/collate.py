@@ -298,7 +298,8 @@ class BaseCollateFunction:
         The outline of a view's region on the image has the colour of the view's frame; dashes of several colours
         outline a region that several views share. Kornia's geometric modules draw only when they run, so their views
         have no outline. Views have their true relative sizes. If there are eight views or more, five or more
-        successive views of one size are drawn in one cell, row by row and without captions.
+        successive views of one size are drawn in one cell, row by row and without captions. Images and views are drawn
+        smaller if a batch would be wider than 9 inches, but no lower than 0.9 inches.
 
         Looking changes no later batch.
 
