@@ -293,8 +293,12 @@ def _check_array(name: str, array: object, shape: tuple[int, ...]) -> None:
 def _are_inside(places: Floats, height: Ints, width: Ints) -> npt.NDArray[np.bool_]:
     """Whether places `(n, k, 3)` are inside images of these sizes, which end half a pixel beyond their outer pixels."""
     x, y, _ = np.moveaxis(places, 2, 0)
-    inside: npt.NDArray[np.bool_] = (np.minimum(x, y) >= -0.5 - _ROUNDING) & (x <= width[:, None] - 0.5 + _ROUNDING)
-    return inside & (y <= height[:, None] - 0.5 + _ROUNDING)
+    inside: npt.NDArray[np.bool_] = (
+        (y <= height[:, None] - 0.5 + _ROUNDING)
+        & (np.minimum(x, y) >= -0.5 - _ROUNDING)
+        & (x <= width[:, None] - 0.5 + _ROUNDING)
+    )
+    return inside
 
 
 def _describe(view: View, title: str) -> str:

@@ -33,9 +33,8 @@ def batch(size: int = 20, engine: str = "cpu") -> Views:
 
 
 def replace(views: Views, **fields: Any) -> Views:
-    return Views(
-        **{"images": views.images, "table": views.table, "views": views.views, "engine": views.engine} | fields
-    )
+    given: dict[str, Any] = {"images": views.images, "table": views.table, "views": views.views}
+    return Views(**given | fields, engine=views.engine)
 
 
 @pytest.mark.parametrize("engine", ["reference", "cpu"])
