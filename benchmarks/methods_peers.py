@@ -52,7 +52,7 @@ class _Peer(SSLModel):
 
 
 class SimCLR(_Peer):
-    """SimCLR, version 1."""
+    """SimCLR v1."""
 
     def __init__(self, backbone: nn.Module, *, dim: int, temperature: float) -> None:
         width = feature_width(backbone)
@@ -67,7 +67,7 @@ class SimCLR(_Peer):
 
 
 class MoCo(_Peer):
-    """MoCo, version 2."""
+    """MoCo v2."""
 
     def __init__(self, backbone: nn.Module, *, dim: int, queue: int, momentum: float, temperature: float) -> None:
         width = feature_width(backbone)

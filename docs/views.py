@@ -23,7 +23,7 @@ FOLDER = Path(skimage.__file__).parent / "data"
 def draw(name: str, collate: BaseCollateFunction, photographs: Sequence[str], heads: Sequence[str]) -> None:
     """Write a grid of views beside this file, with a name above each view."""
     figure = collate.show([FOLDER / photograph for photograph in photographs], heads=heads)
-    figure.savefig(Path(__file__).with_name(name), dpi=82, pil_kwargs={"optimize": True})
+    figure.savefig(Path(__file__).with_name(name), dpi=120, pil_kwargs={"optimize": True})
 
 
 whole = Resize(224), CenterCrop(224)

@@ -46,6 +46,9 @@ class Views:
         left_out: What was wrong with the samples that were left out of the batch, or replaced, see `on_error`.
         lowered: What the engine "gpu" renders the views from, if it is made already; else it is made from the draws.
         like: An empty tensor. If its dtype is not float32, it is the dtype that views are rendered in by default.
+
+    Raises:
+        ValueError: The table is not one for these images and views.
     """
 
     # A dataclass of one tensor, `like`, to all code that walks through batches. Lightning casts the tensors of a batch
@@ -76,6 +79,7 @@ class Views:
         lowered: Lowered | None = None,
         like: Tensor | None = None,
     ) -> None:
+        _check_table(table, len(images), views)
         self.images = images
         self.table = table
         self.views = views
@@ -257,6 +261,25 @@ class Views:
         ]
 
     @property
+    def captions(self) -> list[list[str]]:
+        """The draws in words: for each view what happens to each of the n images, as `show` writes it below a view.
+
+        An operation that does nothing to an image is left out, so the text may be empty.
+
+        Example:
+            >>> import torch
+            >>> from lightly_aug import MultiViewCollateFunction, RandomGaussianBlur, RandomHorizontalFlip, View
+            >>> view = View(RandomHorizontalFlip(), RandomGaussianBlur((1, 2), p=1))
+            >>> views = MultiViewCollateFunction([view], seed=0)([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
+            >>> views.captions[0]
+            ['blur 1.6', 'flip, blur 1.6']
+        """
+        tables = self.table.double().numpy()
+        return [
+            [", ".join(words) for words in view.captions(drawn)] for view, drawn in zip(self.views, tables, strict=True)
+        ]
+
+    @property
     def matrices(self) -> list[Tensor]:
         """The geometry: for each view `(n, 3, 3)` float64 matrices.
 
@@ -270,6 +293,48 @@ class Views:
         for view, rows, source in zip(self.views, self.table, self.sources, strict=True):
             _, height, width = self._images_of(source).shapes.numpy().T
             found.append(torch.from_numpy(view.matrix(rows.double().numpy(), height, width).copy()))
+        return found
+
+    def transform_points(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Find where points of the images are in each view, such as key points and the corners of boxes.
+
+        Pixel centres are at integers: the centre of the first pixel is (0, 0), and an image of width w goes from -0.5
+        to w - 0.5. An annotation that counts from the corner of the image is half a pixel less.
+
+        Args:
+            points: `(n, k, 2)`, k points (x, y) in each of the n images; where a sample has several images, those of
+                the first images of all samples, then those of the second ones. NaN, as padding, stays NaN.
+
+        Returns:
+            For each view `(n, k, 2)` float64, (x, y) in the view, also of points outside of it; and `(n, k)` bool,
+            which points the view shows. It does not show a point outside of the image, or one that an operation cut
+            off: that may be in the corner of a view, where a rotation after the crop left black.
+
+        Raises:
+            ValueError: The shape is another, or a matrix is not known, as for `matrices`.
+
+        Example:
+            >>> import torch
+            >>> from lightly_aug import CenterCrop, MultiViewCollateFunction, Resize, View
+            >>> views = MultiViewCollateFunction([View(CenterCrop(20), Resize(40))])([torch.rand(3, 30, 50)])
+            >>> views.transform_points(torch.tensor([[[14.5, 4.5], [24.5, 14.5], [0.0, 14.5]]]))
+            [(tensor([[[ -0.5000,  -0.5000],
+                     [ 19.5000,  19.5000],
+                     [-29.5000,  19.5000]]], dtype=torch.float64), tensor([[ True,  True, False]]))]
+        """
+        points = points.detach().double().cpu()
+        n = len(self.images)
+        if points.ndim != 3 or len(points) != n or points.shape[2] != 2:
+            raise ValueError(
+                f"{type(self).__name__}: points must be ({n}, k, 2), k points (x, y) for each of {n} images, got "
+                f"{tuple(points.shape)}"
+            )
+        found = []
+        for view, rows, source in zip(self.views, self.table, self.sources, strict=True):
+            _, height, width = self._images_of(source).shapes.numpy().T
+            own = points[source * self.batch_size :][: self.batch_size].numpy()
+            places, shown = view.transform_points(own, rows.double().numpy(), height, width)
+            found.append((torch.from_numpy(places), torch.from_numpy(shown)))
         return found
 
     def __len__(self) -> int:
@@ -396,18 +461,42 @@ class RenderedViews(list[Tensor]):
         return self._source.draws
 
     @property
+    def captions(self) -> list[list[str]]:
+        """As `Views.captions`."""
+        return self._source.captions
+
+    @property
     def matrices(self) -> list[Tensor]:
         """As `Views.matrices`."""
         return self._source.matrices
+
+    def transform_points(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """As `Views.transform_points`.
+
+        Args:
+            points: `(n, k, 2)`, (x, y) in the images.
+        """
+        return self._source.transform_points(points)
 
     @property
     def _source(self) -> Views:
         if self._batch is None:
             raise AttributeError(
-                "these views lost their batch when something rebuilt the list: take index, draws and matrices from the "
-                "Views that the loader yields, before they are rendered"
+                "these views lost their batch when something rebuilt the list: take index, draws, captions and "
+                "matrices from the Views that the loader yields, before they are rendered"
             )
         return self._batch
+
+
+def _check_table(table: Tensor, images: int, views: Sequence[View]) -> None:
+    columns = max((len(view.columns) for view in views), default=0)
+    good = isinstance(table, Tensor) and table.ndim == 3 and (table.dtype, table.device.type) == (torch.float32, "cpu")
+    if not good or len(table) != len(views) or table.shape[1] > images or table.shape[2] < columns:
+        came = f"{tuple(table.shape)} {table.dtype} on {table.device}" if isinstance(table, Tensor) else repr(table)
+        raise ValueError(
+            f"Views: table must be a tensor (views, n, columns) of float32 on the CPU, of {len(views)} views, n <= "
+            f"{images} for {images} images, and columns >= {columns}, got {came}"
+        )
 
 
 def _split_target(

@@ -276,6 +276,12 @@ class BaseCollateFunction:
                     f"view {which[j]} of {names[start]} is {h}x{w} and of {names[start + other]} {other_h}x{other_w}: "
                     "end it in one size, with RandomResizedCrop, Resize((h, w)) or CenterCrop"
                 )
+        if not np.isfinite(table).all():
+            i, j, column = np.argwhere(~np.isfinite(table))[0]
+            raise ValueError(
+                f"{type(self).__name__}: {self.views[i].columns[column]} must be finite in float32, got "
+                f"{table[i, j, column]} for view {i} of {names[self._sources[i] * n + j]}"
+            )
         return torch.from_numpy(table)
 
     def show(
@@ -292,7 +298,8 @@ class BaseCollateFunction:
         The outline of a view's region on the image has the colour of the view's frame; dashes of several colours
         outline a region that several views share. Kornia's geometric modules draw only when they run, so their views
         have no outline. Views have their true relative sizes. If there are eight views or more, five or more
-        successive views of one size are drawn in one cell, row by row and without captions.
+        successive views of one size are drawn in one cell, row by row and without captions. Images and views are drawn
+        smaller if a batch would be wider than 9 inches, but no lower than 0.9 inches.
 
         Looking changes no later batch.
 

@@ -308,13 +308,13 @@ class PackedImages:
         pixels: 1-D, uint8 or float32: the images one behind the other, each laid out (height, width, channels).
         shapes: `(n, 3)` int64 on the CPU: offset, height and width of each image.
         channels: The number of channels.
-        raw: Whether the values are those of 8-bit images; they may be floats that were only moved.
+        raw: `(n,)` bool, whether an image's values are those of 8 bits; they may be floats that were only moved.
     """
 
     pixels: Tensor
     shapes: Tensor
     channels: int
-    raw: bool
+    raw: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return self.shapes.shape[0]
@@ -325,12 +325,12 @@ class PackedImages:
 
     def select(self, start: int, stop: int) -> "PackedImages":
         """Return the images from `start` to before `stop`, in the same buffer."""
-        return PackedImages(self.pixels, self.shapes[start:stop], self.channels, self.raw)
+        return PackedImages(self.pixels, self.shapes[start:stop], self.channels, self.raw[start:stop])
 
     def repeat(self, times: int) -> "PackedImages":
         """Return the images several times, in the same buffer."""
         shapes = self.shapes if times == 1 else torch.cat([self.shapes] * times)
-        return PackedImages(self.pixels, shapes, self.channels, self.raw)
+        return PackedImages(self.pixels, shapes, self.channels, np.tile(self.raw, times))
 
     def __getitem__(self, i: int) -> Tensor:
         """Return image i, `(channels, height, width)`, without a copy."""
@@ -359,18 +359,18 @@ def pack(arrays: Sequence[Pixels], names: Sequence[str], *, travels: bool = True
                 f"{name} has {array.shape[2]} channels and {names[0]} has {channels}: "
                 "a batch needs one number of channels (for PIL images and files, mode= sets it)"
             )
-    raw = all(array.dtype == np.uint8 for array in arrays)
+    raw = np.array([array.dtype == np.uint8 for array in arrays])
     shapes, size = np.empty((len(arrays), 3), dtype=np.int64), 0
     for i, array in enumerate(arrays):
         shapes[i] = size, *array.shape[:2]
         size += array.size
-    dtype = torch.uint8 if raw else torch.float32
+    dtype = torch.uint8 if raw.all() else torch.float32
     pixels = transport.empty(size, dtype) if travels else torch.from_numpy(borrow(size * dtype.itemsize)).view(dtype)
     buffer = pixels.numpy()
     for array, start in zip(arrays, shapes[:, 0].tolist(), strict=True):
         place = buffer[start : start + array.size].reshape(array.shape)
-        if not raw and array.dtype == np.uint8:
-            np.divide(array, np.float32(255), out=place)
-        else:
+        if place.dtype == array.dtype:
             np.copyto(place, array)
+        else:
+            np.divide(array, np.float32(255), out=place)
     return PackedImages(pixels, torch.from_numpy(shapes), channels, raw)

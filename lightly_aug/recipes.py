@@ -59,7 +59,7 @@ _CIFAR = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
 
 class SimCLRCollateFunction(BaseCollateFunction):
-    """Two views as in SimCLR, versions 1 and 2 (Chen et al. 2020, arXiv 2002.05709 and 2006.10029).
+    """Two views as in SimCLR v1 and v2 (Chen et al. 2020, arXiv 2002.05709 and 2006.10029).
 
     Bicubic crop of .08 to 1 of the image, flip, jitter (.8, .8, .8, .2) x strength with probability .8, grayscale
     .2, blur .5. The paper does not normalise; for CIFAR it uses `strength=0.5, blur=0`. The authors' code draws one
@@ -69,7 +69,7 @@ class SimCLRCollateFunction(BaseCollateFunction):
         size: Side of the views, or (height, width), in pixels.
         strength: Strength of the colour jitter, 0 to 2.5.
         blur: Probability of a Gaussian blur.
-        convention: "tensorflow" uses the jitter of version 1 in the authors' code and a blur that sees zeros around
+        convention: "tensorflow" uses the jitter of v1 in the authors' code and a blur that sees zeros around
             the view; only the reference engine renders them. "torchvision" is what reimplementations in PyTorch use.
         normalize: The normalisation; None leaves values in [0, 1].
         **options: As in `BaseCollateFunction`.
@@ -98,10 +98,10 @@ class SimCLRCollateFunction(BaseCollateFunction):
 
 
 class MoCoCollateFunction(BaseCollateFunction):
-    """Two views as in MoCo, versions 1 to 3 (He, Chen et al. 2019 to 2021, arXiv 1911.05722, 2003.04297, 2104.02057).
+    """Two views as in MoCo v1 to v3 (He, Chen et al. 2019 to 2021, arXiv 1911.05722, 2003.04297, 2104.02057).
 
-    All versions crop bilinearly. Version 1: .2 to 1 of the image, grayscale .2, then always jitter (.4, .4, .4, .4),
-    flip. Version 2: .2 to 1, jitter (.4, .4, .4, .1) with probability .8, grayscale .2, blur .5, flip. Version 3: .08
+    All versions crop bilinearly. v1: .2 to 1 of the image, grayscale .2, then always jitter (.4, .4, .4, .4),
+    flip. v2: .2 to 1, jitter (.4, .4, .4, .1) with probability .8, grayscale .2, blur .5, flip. v3: .08
     to 1 (.2 to 1 in its recipe for ResNet-50), jitter (.4, .4, .2, .1) with probability .8, grayscale .2; the first
     view is always blurred, the second is blurred with probability .1 and solarized with .2; flip.
 
@@ -165,7 +165,7 @@ class BYOLCollateFunction(BaseCollateFunction):
 
 
 class SimSiamCollateFunction(BaseCollateFunction):
-    """Two views as in SimSiam (Chen and He 2020, arXiv 2011.10566), which are those of MoCo 2.
+    """Two views as in SimSiam (Chen and He 2020, arXiv 2011.10566), which are those of MoCo v2.
 
     Bilinear crop of .2 to 1 of the image, jitter (.4, .4, .4, .1) with probability .8, grayscale .2, blur .5, flip.
 

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -23,6 +25,9 @@ from lightly_aug.operations import (
 )
 
 __all__ = ["Shared", "View", "describe_views"]
+
+_ROUNDING: Final = 1e-6
+"""Pixels by which a point on the border of an image may be outside."""
 
 Item = Shape | Texture | Color | Operation | nn.Module
 
@@ -158,16 +163,12 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
             `(n, len(columns))` numbers, and the `(n,)` heights and widths of the views.
 
         Raises:
-            ValueError: An operation draws another number of columns than it names.
+            ValueError: An operation draws anything but numbers for each image and column.
         """
         drawn, used = [u[:, :0]], 0
         for operation in self.operations:
             own = operation.draw(u[:, used : used + operation.uniforms], height, width)
-            if own.shape != (len(u), len(operation.columns)):
-                raise ValueError(
-                    f"{operation!r} drew numbers of shape {own.shape} for {len(u)} images, its columns "
-                    f"{operation.columns} need {(len(u), len(operation.columns))}"
-                )
+            _check_array(f"{type(operation).__name__}: draw", own, (len(u), len(operation.columns)))
             drawn.append(own)
             used += operation.uniforms
             height, width = operation.output_size(height, width, own)
@@ -189,9 +190,38 @@ interpolation='bilinear', antialias=True) → RandomGrayscale(p=0.2) → Normali
         """
         total = np.broadcast_to(np.eye(3), (len(drawn), 3, 3))
         for operation, own in walk(self.operations, drawn):
-            total = operation.matrix(height, width, own) @ total
+            total = _find_matrix(operation, height, width, own) @ total
             height, width = operation.output_size(height, width, own)
         return total
+
+    def transform_points(
+        self, points: Floats, drawn: Floats, height: Ints, width: Ints
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Find where points of n images are in the view, and which of them it shows.
+
+        Args:
+            points: `(n, k, 2)`, (x, y) in the image, with pixel centres at integers.
+            drawn: `(n, len(columns))`.
+            height: `(n,)` heights of the images, in pixels.
+            width: `(n,)` widths.
+
+        Returns:
+            `(n, k, 2)`, (x, y) in the view, also of points outside of it; and `(n, k)`, whether a point is inside the
+            image and stays inside after each operation, so that no operation cuts it off.
+
+        Raises:
+            ValueError: As `matrix`.
+        """
+        places = np.concatenate([points, np.ones_like(points[..., :1])], axis=2)
+        shown = _are_inside(places, height, width)
+        for operation, own in walk(self.operations, drawn):
+            with np.errstate(divide="ignore", invalid="ignore"):  # what is on the horizon becomes infinite
+                places = places @ _find_matrix(operation, height, width, own).swapaxes(1, 2)
+                shown &= places[..., 2] > 0  # 1, unless an operation of a user changes the perspective
+                places /= places[..., 2:]
+            height, width = operation.output_size(height, width, own)
+            shown &= _are_inside(places, height, width)
+        return places[..., :2], shown
 
     def without_normalize(self) -> "View":
         """Return the same view, not normalised; it has the same draws."""
@@ -243,6 +273,32 @@ def describe_views(views: Sequence[View]) -> str:
         numbers.setdefault(view, []).append(i)
     titles = [f"view{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for own in numbers.values()]
     return "".join(map(_describe, numbers, titles))
+
+
+def _find_matrix(operation: Operation, height: Ints, width: Ints, drawn: Floats) -> Floats:
+    matrices = operation.matrix(height, width, drawn)
+    _check_array(f"{type(operation).__name__}: matrix", matrices, (len(drawn), 3, 3))
+    return matrices
+
+
+def _check_array(name: str, array: object, shape: tuple[int, ...]) -> None:
+    """Raise ValueError if what an operation, which may be a user's, returned is not numbers of this shape."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        kind = f"one of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+        raise ValueError(f"{name} must return a NumPy array of numbers, {shape} for {shape[0]} images, got {kind}")
+    if array.shape != shape:
+        raise ValueError(f"{name} must return {shape} numbers for {shape[0]} images, got {array.shape}")
+
+
+def _are_inside(places: Floats, height: Ints, width: Ints) -> npt.NDArray[np.bool_]:
+    """Whether places `(n, k, 3)` are inside images of these sizes, which end half a pixel beyond their outer pixels."""
+    x, y, _ = np.moveaxis(places, 2, 0)
+    inside: npt.NDArray[np.bool_] = (
+        (y <= height[:, None] - 0.5 + _ROUNDING)
+        & (np.minimum(x, y) >= -0.5 - _ROUNDING)
+        & (x <= width[:, None] - 0.5 + _ROUNDING)
+    )
+    return inside
 
 
 def _describe(view: View, title: str) -> str:

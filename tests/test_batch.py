@@ -15,7 +15,19 @@ from helpers.methods import tiny
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
-from lightly_aug import Indexed, MultiViewCollateFunction, PIRLCollateFunction, Shape, View, Views
+from lightly_aug import (
+    Indexed,
+    MultiViewCollateFunction,
+    Normalize,
+    PIRLCollateFunction,
+    RandomGaussianBlur,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    Shape,
+    View,
+    Views,
+)
 from lightly_aug.batch import RenderedViews, labels_of, views_of
 from lightly_aug.models import PIRL
 
@@ -117,6 +129,22 @@ def test_rendered_views_are_a_list_that_knows_its_draws(render: Literal["late", 
     assert all(torch.equal(one, other) for one, other in zip(rendered.matrices, views.matrices, strict=True))
 
 
+def test_captions_say_what_was_drawn() -> None:
+    flip = View(RandomResizedCrop(4), RandomHorizontalFlip(0.5), RandomGaussianBlur((1, 2), p=0.5), Normalize())
+    views = MultiViewCollateFunction([View(Resize((4, 4))), flip], seed=0, render="late")([torch.rand(3, 30, 20)] * 9)
+    draws = views.draws[1]
+    expected = []
+    for i in range(9):
+        width, height = draws["RandomResizedCrop.width"][i].item(), draws["RandomResizedCrop.height"][i].item()
+        words = f"crop {width:.0f} × {height:.0f}"
+        words += ", flip" if draws["RandomHorizontalFlip.applied"][i] else ""
+        sigma = draws["RandomGaussianBlur.sigma"][i].item()
+        expected.append(words + (f", blur {sigma:.1f}" if sigma else ""))
+    assert len({text.count(",") for text in expected}) == 3
+    assert views.captions == [[""] * 9, expected]
+    assert views.to("cpu").captions == views.render().captions == views.captions
+
+
 def test_rendered_views_travel_and_keep_no_image() -> None:
     rendered = pickle.loads(pickle.dumps(collated().to("cpu")))
     assert rendered.index.tolist() == [2, 0, 3]
@@ -127,8 +155,8 @@ def test_rendered_views_travel_and_keep_no_image() -> None:
 def test_a_list_that_was_rebuilt_says_what_it_lost() -> None:
     rebuilt = RenderedViews(view + 1 for view in collated().to("cpu"))
     assert len(rebuilt) == 2
-    for name in ("index", "draws", "matrices"):
-        with pytest.raises(AttributeError, match=r"lost their batch .* take index, draws and matrices from the Views"):
+    for name in ("index", "draws", "captions", "matrices"):
+        with pytest.raises(AttributeError, match=r"lost their batch .* take index, draws, captions and matrices from"):
             getattr(rebuilt, name)
 
 

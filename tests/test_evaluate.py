@@ -23,7 +23,7 @@ from lightly_aug.images import PackedImages
 def make_views(*rendered: Tensor) -> Views:
     """A batch that is rendered already."""
     n, c, h, w = rendered[0].shape
-    images = PackedImages(torch.empty(0), torch.tensor([[0, h, w]] * n), c, raw=False)
+    images = PackedImages(torch.empty(0), torch.tensor([[0, h, w]] * n), c, np.zeros(n, dtype=bool))
     return Views(images, torch.zeros(len(rendered), n, 0), (View(),) * len(rendered), rendered=list(rendered))
 
 

@@ -333,7 +333,8 @@ def test_launches_are_few(launches: list[Any], recipe: list[View], most: int) ->
 
 def test_nothing_is_launched_for_no_images(launches: list[Any]) -> None:
     (one,) = plan_passes((RandomResizedCrop(8), ColorJitter(contrast=0.5), RandomGaussianBlur()), gpu.knows)
-    none = PackedImages(torch.empty(0, device=DEVICE), torch.zeros((0, 3), dtype=torch.int64), 3, raw=True)
+    raw, shapes = np.empty(0, dtype=bool), torch.zeros((0, 3), dtype=torch.int64)
+    none = PackedImages(torch.empty(0, device=DEVICE), shapes, 3, raw)
     program = one.lower(none, np.zeros((0, 12)), Output(DEVICE, torch.float16))
     (view,) = gpu.run([program])
     assert view.shape[:2] == (0, 3)

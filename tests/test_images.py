@@ -459,7 +459,7 @@ def test_packed_images_are_read_back_unchanged(
     packed = pack(arrays, [str(i) for i in range(len(arrays))])
     pixels = packed.pixels
     assert packed.channels == channels
-    assert packed.raw == (pixels.dtype == torch.uint8)
+    assert packed.raw.tolist() == [not real for real in floating[: len(arrays)]]
     assert pixels.dtype == (torch.float32 if any(floating[: len(arrays)]) else torch.uint8)
     assert len(pixels) == sum(array.size for array in arrays)
     for i, (array, (offset, height, width)) in enumerate(zip(arrays, packed.shapes.tolist(), strict=True)):

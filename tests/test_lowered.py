@@ -148,7 +148,7 @@ def assign_draws(views: Views) -> Views:
 
 def exchange_images(views: Views) -> Views:
     shapes = views.images.shapes.flip(0)
-    views.images = type(views.images)(views.images.pixels, shapes, 3, raw=True)
+    views.images = type(views.images)(views.images.pixels, shapes, 3, views.images.raw)
     return views
 
 
@@ -156,7 +156,7 @@ def move_images(views: Views) -> Views:
     images = views.images
     pixels = torch.cat([images.pixels[:5], images.pixels])
     shapes = images.shapes + torch.tensor([5, 0, 0])
-    return views._with(images=type(images)(pixels, shapes, 3, raw=True))
+    return views._with(images=type(images)(pixels, shapes, 3, images.raw))
 
 
 def exchange_views(views: Views) -> Views:
@@ -171,7 +171,7 @@ def exchange_a_normalization(views: Views) -> Views:
 
 def as_floats(views: Views) -> Views:
     images = views.images
-    return views._with(images=type(images)(images.pixels / 255, images.shapes, 3, raw=True))
+    return views._with(images=type(images)(images.pixels / 255, images.shapes, 3, images.raw))
 
 
 @pytest.mark.parametrize(

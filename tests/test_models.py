@@ -192,6 +192,19 @@ class TestContract:
         with pytest.raises(RuntimeError):
             next(data).loss(row.model(tiny(), width=15))
 
+    def test_maps_in_place_of_vectors_are_refused_by_name(self, name: str, row: Method, data: Iterator[Batch]) -> None:
+        """The width is given here; a trunk may also end in 1x1 at the size at which its width is measured."""
+        if name == "AMDIM":  # always measures its maps, at the size of its views
+            with pytest.raises(ValueError, match=r"AMDIM: with views of 16 pixels, .* got \(2, 16, 3, 3\): end it in"):
+                row.model(tiny()[:-1])
+            return
+        model, batch = row.model(tiny()[:-1], width=16), next(data)
+        asked = (
+            rf"^{type(model).__name__}: backbone must map .*, 3, \d+, \d+\) to \((\d+), d\) or \(\1, d, 1, 1\), got "
+        )
+        with pytest.raises(ValueError, match=asked + r"\(\1, 16, \d, \d\): end it in pooled features"):
+            batch.loss(model)
+
     def test_views_may_be_any_sequence(self, row: Method, data: Iterator[Batch]) -> None:
         model, batch, state = row.model(tiny()).eval(), next(data), torch.get_rng_state()
         loss = batch.loss(model)

@@ -225,9 +225,9 @@ def test_the_numbers_are_the_papers(make: Callable[[], BaseCollateFunction], exp
 RECIPES: dict[str, Callable[..., BaseCollateFunction]] = {
     "SimCLR": lambda **o: SimCLRCollateFunction(12, **o),
     "SimCLR as in TensorFlow": lambda **o: SimCLRCollateFunction(12, convention="tensorflow", **o),
-    "MoCo 1": lambda **o: MoCoCollateFunction(12, version=1, **o),
-    "MoCo 2": lambda **o: MoCoCollateFunction((12, 10), **o),
-    "MoCo 3": lambda **o: MoCoCollateFunction(12, version=3, **o),
+    "MoCo v1": lambda **o: MoCoCollateFunction(12, version=1, **o),
+    "MoCo v2": lambda **o: MoCoCollateFunction((12, 10), **o),
+    "MoCo v3": lambda **o: MoCoCollateFunction(12, version=3, **o),
     "BYOL": lambda **o: BYOLCollateFunction((10, 12), **o),
     "BYOL as in TensorFlow": lambda **o: BYOLCollateFunction(12, convention="tensorflow", **o),
     "SimSiam": lambda **o: SimSiamCollateFunction(12, **o),

@@ -266,3 +266,31 @@ def test_of_many_images_the_first_are_drawn() -> None:
 def test_rendered_views_print_shapes_and_no_pixels() -> None:
     views = SimCLRCollateFunction(8, seed=0)(photographs(2, 16)).to("cpu")
     assert repr(views) == f"RenderedViews({', '.join(['(2, 3, 8, 8) torch.float32 on cpu'] * 2)})"
+
+
+@pytest.mark.parametrize(
+    ("count", "small", "width"), [(1, False, 40), (3, True, 90), (4, False, 60), (7, False, 90), (7, True, 20)]
+)
+def test_a_figure_is_a_page_wide_at_most_and_stays_legible(count: int, small: bool, width: int) -> None:
+    view = View(RandomResizedCrop(16), ColorJitter(0.4, 0.4, 0.4, 0.1))
+    views = [view, *[View(RandomResizedCrop(8)) if small and i % 2 else view for i in range(count - 1)]]
+    collate = MultiViewCollateFunction(views, seed=0)
+    images = [torch.rand(3, 40, width)]
+    heads = [f"the view with the number {i}" for i in range(count)]
+    figure = collate.show(images, heads=heads, title="of some width")
+    inches = figure.get_size_inches()
+    cells = [axes.get_position(original=True).bounds for axes in figure.axes]
+    assert inches[0] <= 9.01
+    assert all(height * inches[1] >= 0.9 for _, _, _, height in cells)
+    ends = [left + own for left, _, own, _ in cells]
+    assert all(end < left for end, (left, *_) in zip(ends, cells[1:], strict=False))
+    assert ends[-1] < 1
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert max(box.y1 for box in boxes) <= figure.bbox.height
+
+
+def test_figures_that_fit_a_page_are_not_shrunk() -> None:
+    one = MultiViewCollateFunction([View(RandomResizedCrop(16))], seed=0).show([torch.rand(3, 40, 40)])
+    assert [axes.get_position().height * one.get_size_inches()[1] for axes in one.figure.axes] == pytest.approx([2, 2])

@@ -153,7 +153,7 @@ def _source(program: Program) -> kernels.Source:
 
 def _moves(program: Program) -> kernels.Moves:
     move = program.move
-    return kernels.Moves(_KINDS[move.kind], move.antialias, move.clamp, move.boxes, move.resized, move.maps)
+    return kernels.Moves(_KINDS[move.kind], move.antialias, move.boxes, move.resized, move.maps)
 
 
 def _steps(program: Program) -> kernels.Steps:
@@ -165,9 +165,12 @@ def _steps(program: Program) -> kernels.Steps:
 
 def _compile() -> Any:
     """Compile the kernel, or load it from disk; from then on, arguments of other types are an error."""
-    nothing = PackedImages(torch.empty(0, dtype=torch.uint8), torch.empty((0, 3), dtype=torch.int64), 3, raw=True)
+    nothing = PackedImages(
+        torch.empty(0, dtype=torch.uint8), torch.empty((0, 3), dtype=torch.int64), 3, np.empty(0, dtype=bool)
+    )
     output = Output(torch.device("cpu"), torch.float32)
-    program = Program(nothing, lower_move(nothing, []), lower_colours(nothing, []), output)
+    move = lower_move(nothing, [])
+    program = Program(nothing, move, lower_colours(nothing, move, []), output)
     message = "compiling the CPU engine of lightly_aug: once on this machine, about 15 s"
     notice = Timer(2.0, logging.getLogger(__name__).warning, [message])  # loading takes less
     notice.daemon = True

@@ -79,7 +79,6 @@ class Moves(NamedTuple):
 
     kind: int
     antialias: bool
-    clamp: bool
     boxes: Array
     resized: Array
     maps: Array
@@ -415,19 +414,8 @@ def _change_row(out, row, n, code, value, average, mean, scale):
         for x in range(n):
             out[row + x] = (out[row + x] - mean) * scale
     elif code == CLAMP:
-        _clamp_row(out, row, n)
-
-
-@_inner
-def _clamp_row(out, row, n):
-    for x in range(n):
-        out[row + x] = _clamp(out[row + x])
-
-
-@_inner
-def _clamp_rows(out, row, size):
-    for c in range(size.channels):
-        _clamp_row(out, _u(row + c * size.plane), _u(size.width))
+        for x in range(n):
+            out[row + x] = _clamp(out[row + x])
 
 
 @_inner
@@ -710,7 +698,7 @@ def _store(canvas, rounded, singles, halves, begin, brain, channels_last, size):
 def render(source, moves, steps, views, first, last):
     """Render the images from `first` up to `last`; the engine compiles it."""
     integers, floats, offsets, sizes = source  # once: an array that leaves a tuple is counted, which slows rows down
-    kind, antialias, clamp, boxes, resized, maps = moves
+    kind, antialias, boxes, resized, maps = moves
     all_codes, all_values, contrast, blur, sigma, mean, scale = steps
     singles, halves, brain, channels_last, channels, height, width = views
     size = _Size(channels, height, width, height * width)
@@ -756,8 +744,6 @@ def render(source, moves, steps, views, first, last):
                                        line, ring, y, target if turned else out, row, size)  # fmt: skip
                 if look < 0:
                     continue
-                if look == 0 and clamp:
-                    _clamp_rows(out, row, size)
                 _run_steps(out, row, size, codes, values, 0 if look == 0 else stop, stop if look == 0 else end,
                            average, mean, scale)  # fmt: skip
                 if look == 0 and contrasts:

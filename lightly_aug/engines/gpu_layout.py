@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightly_aug.engines.program import CLAMP, NORMALIZE, NOTHING, Program
+from lightly_aug.engines.program import NORMALIZE, NOTHING, Program
 from lightly_aug.operations import Ints
 
 __all__ = ["BLOCK", "COLUMNS", "NAMES", "TILE_X", "TILE_Y", "Group", "Layout", "lay_out"]
@@ -231,20 +231,19 @@ def _round_up(x: Any, to: int) -> Any:
 
 
 def _count_steps(program: Program) -> int:
-    return int(program.move.clamp + program.colours.codes.shape[1])
+    return int(program.colours.codes.shape[1])
 
 
 def _lay_out_colours(program: Program, words: Ints, channels: int) -> None:
-    """Lay out the colours of one program, with a clamp in front of them if its move asks for one."""
-    colours, clamp = program.colours, int(program.move.clamp)
-    words[COLUMNS["blur"]] = colours.blur + clamp
-    words[COLUMNS["contrast"]] = np.where(colours.contrast < 0, -1, colours.contrast + clamp)
+    """Lay out the colours of one program."""
+    colours = program.colours
+    words[COLUMNS["blur"]] = colours.blur
+    words[COLUMNS["contrast"]] = colours.contrast
     scale = 1 / np.full(channels, colours.std)
     pairs = np.stack([scale, -np.full(channels, colours.mean) * scale], axis=1).astype(np.float32)
     start = len(COLUMNS)
     words[start : start + channels] = pairs.view(np.int64)
     steps = words[start + channels :]
-    steps[:clamp] = CLAMP << 32
     values = colours.values.T.astype(np.float32).view(np.uint32)
-    steps[clamp : clamp + len(values)] = values | colours.codes.T.astype(np.int64) << 32
-    steps[clamp + len(values) :] = NOTHING
+    steps[: len(values)] = values | colours.codes.T.astype(np.int64) << 32
+    steps[len(values) :] = NOTHING

@@ -34,6 +34,7 @@ from lightly_aug.operations import (
     Resize,
     walk,
 )
+from lightly_aug.operations.base import check_draws
 
 __all__ = ["Pass", "Plan", "Stage", "find_stage", "plan_passes"]
 
@@ -133,13 +134,18 @@ class Pass:
             drawn: `(views * n, columns)`, the draws of the views, one behind the other.
             output: What is wanted.
             views: How many views have this pass.
+
+        Raises:
+            ValueError: Draws are not finite, or a box is not inside its image.
         """
+        check_draws(self.operations, drawn[:, self.columns], len(images))
         images = images.repeat(views)
         moves: list[tuple[Operation, Floats]] = []
         colours: list[tuple[Operation, Floats]] = []
         for own, moves_pixels in zip(walk(self.operations, drawn, self.columns.start), self._moves_pixels, strict=True):
             (moves if moves_pixels else colours).append(own)
-        return Program(images, lower_move(images, moves), lower_colours(images, colours), output, views)
+        move = lower_move(images, moves)
+        return Program(images, move, lower_colours(images, move, colours), output, views)
 
 
 @dataclass(frozen=True, repr=False)

@@ -90,7 +90,6 @@ class Move(NamedTuple):
     Attributes:
         kind: "bilinear", "bicubic" or "rotate" (bilinear, zeros outside).
         antialias: Whether the resize is antialiased.
-        clamp: Whether the resized values are clamped to [0, 1].
         boxes: `(n, 4)` int64 top, left, height and width in the source.
         resized: `(n, 2)` int64 height and width of the resized image.
         maps: `(n, 2, 3)` float64; whole numbers, unless `kind` is "rotate".
@@ -99,7 +98,6 @@ class Move(NamedTuple):
 
     kind: Literal["bilinear", "bicubic", "rotate"]
     antialias: bool
-    clamp: bool
     boxes: Ints
     resized: Ints
     maps: Floats
@@ -154,12 +152,12 @@ class Program(NamedTuple):
         """Return a program for each view."""
         images, move, colours, output, views = self
         n = len(images) // views
-        kind, antialias, clamp, boxes, resized, maps, sizes = move
+        kind, antialias, boxes, resized, maps, sizes = move
         codes, values, contrast, blur, sigma, mean, std = colours
         return [
             Program(
                 images.select(i, j),
-                Move(kind, antialias, clamp, boxes[i:j], resized[i:j], maps[i:j], sizes[i:j]),
+                Move(kind, antialias, boxes[i:j], resized[i:j], maps[i:j], sizes[i:j]),
                 Colours(codes[i:j], values[i:j], contrast[i:j], blur, sigma[i:j], mean, std),
                 output,
             )
@@ -180,6 +178,7 @@ def lower_move(images: PackedImages, moves: Sequence[tuple[Operation, Floats]]) 
             height, width, total = _follow(sizes, turns)
             resized = _pair_up(*operation.output_size(height, width, drawn))
             if isinstance(operation, RandomResizedCrop):
+                operation.check_boxes(height, width, drawn)
                 boxes = drawn.astype(np.int64)
             if turns:
                 boxes, turned = _unturn(_cover(_pair_up(height, width)) if boxes is None else boxes, total)
@@ -193,9 +192,8 @@ def lower_move(images: PackedImages, moves: Sequence[tuple[Operation, Floats]]) 
     back = _invert(total)
     back = back if kind == "rotate" else np.rint(back)
     maps = np.ascontiguousarray(back[:, ::-1, [1, 0, 2]])  # from (x, y, 1) to (y, x, 1)
-    clamp = images.raw and kind == "bicubic"
     boxes = _cover(sizes) if boxes is None else boxes
-    return Move(kind, antialias, clamp, boxes, resized, maps, _pair_up(height, width))
+    return Move(kind, antialias, boxes, resized, maps, _pair_up(height, width))
 
 
 def _pair_up(height: Ints, width: Ints) -> Ints:
@@ -222,7 +220,13 @@ def _follow(sizes: Ints, moves: Sequence[tuple[Operation, Floats]]) -> tuple[Int
 def _invert(matrices: Floats) -> Floats:
     """Return the two upper rows of the inverses of affine matrices, `(n, 2, 3)`; LAPACK takes one after the other."""
     (a, b, x), (c, d, y) = matrices[:, :2].transpose(1, 2, 0)
-    inverse: Floats = np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / (a * d - b * c)
+    determinant = a * d - b * c
+    if not determinant.all():  # of a draw by hand
+        i = (determinant == 0).argmax()
+        raise ValueError(
+            f"matrix of image {i} must be invertible, got {matrices[i].tolist()}: its draws move no pixels"
+        )
+    inverse: Floats = np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / determinant
     return inverse.transpose(2, 0, 1)
 
 
@@ -236,21 +240,35 @@ def _unturn(boxes: Ints, total: Floats) -> tuple[Ints, npt.NDArray[np.bool_]]:
     return np.stack([y.min(axis=1), x.min(axis=1), h, w], axis=1), turned
 
 
-def lower_colours(images: PackedImages, operations: Sequence[tuple[Operation, Floats]]) -> Colours:
-    """Turn operations that change values, each with its draws `(n, columns)`, into steps."""
-    n = len(images)
-    *begins, steps = accumulate((_count_steps(operation, images.raw) for operation, _ in operations), initial=0)
+def lower_colours(images: PackedImages, move: Move, operations: Sequence[tuple[Operation, Floats]]) -> Colours:
+    """Turn operations that change values, each with its draws `(n, columns)`, into steps.
+
+    Two clamps depend on whether an image has 8 bits, image by image, so that no view depends on the rest of its batch:
+    a bicubic resize can leave [0, 1], which an 8-bit image cannot; and a jitter clamps its input, unless it has 8 bits.
+
+    Args:
+        images: The images.
+        move: What happens before.
+        operations: The operations and their draws.
+    """
+    n, raw, all_raw = len(images), images.raw[:, None], bool(images.raw.all())
+    overshoots = move.kind == "bicubic" and bool(images.raw.any())
+    *begins, steps = accumulate(
+        (_count_steps(operation, all_raw) for operation, _ in operations), initial=int(overshoots)
+    )
     codes, values = np.zeros((n, steps), dtype=np.int32), np.zeros((n, steps), dtype=np.float32)
     contrast = np.full(n, -1, dtype=np.int64)
     blur, sigma = steps, np.zeros(n, dtype=np.float32)
     normalize = _NO_NORMALIZE
+    if overshoots:
+        codes[:, :1] = CLAMP * raw
     for i, (operation, drawn) in zip(begins, operations, strict=True):
         match operation:
             case ColorJitter():
                 applied, factors = drawn[:, :1] > 0, drawn[:, 1:5]
-                if not images.raw:
-                    codes[:, i : i + 1] = CLAMP * applied
-                number, first = drawn[:, 5].astype(np.int64), i + (not images.raw)
+                if not all_raw:
+                    codes[:, i : i + 1] = CLAMP * (applied & ~raw)
+                number, first = drawn[:, 5].astype(np.int64), i + (not all_raw)
                 order, rows = _ORDERS[number], np.arange(n)[:, None]
                 happens = applied & (factors != _NEUTRAL)
                 codes[:, first : first + 4] = (_CODES * happens)[rows, order]
@@ -273,8 +291,8 @@ def lower_colours(images: PackedImages, operations: Sequence[tuple[Operation, Fl
     return Colours(codes, values, contrast, blur, sigma, normalize.mean, normalize.std)
 
 
-def _count_steps(operation: Operation, raw: bool) -> int:
-    """Count the steps of an operation; a jitter clamps first, unless the values are those of 8-bit images."""
+def _count_steps(operation: Operation, all_raw: bool) -> int:
+    """Count the steps of an operation; a jitter clamps first, unless all images have 8 bits."""
     if isinstance(operation, ColorJitter):
-        return len(_CODES) + (not raw)
+        return len(_CODES) + (not all_raw)
     return 0 if isinstance(operation, RandomGaussianBlur) else 1

@@ -231,7 +231,7 @@ def _knows(operation: Operation) -> bool:
 
 
 def _describe(images: PackedImages, views: tuple[View, ...], sources: tuple[int, ...]) -> tuple[object, ...]:
-    return views, sources, images.channels, images.raw, images.pixels.dtype
+    return views, sources, images.channels, images.raw.tobytes(), images.pixels.dtype
 
 
 def _copy_words(images: PackedImages, table: Tensor) -> Ints:
@@ -292,7 +292,8 @@ def render(
                 continue
             part, last = plan[turn], turn == len(plan) - 1
             if turn > 0:
-                sources[i] = _repack(rendered[i], raw=sources[i].raw and plan[turn - 1].keeps_values)
+                raw = sources[i].raw if plan[turn - 1].keeps_values else np.zeros(len(images), dtype=bool)
+                sources[i] = _repack(rendered[i], raw)
             dtype = dtypes[i] if last else torch.float32
             if part.fused:
                 together.setdefault((id(part), id(sources[i]), dtype), []).append(i)
@@ -335,7 +336,7 @@ def _final_size(view: View) -> tuple[int, int]:
     return int(height[0]), int(width[0])
 
 
-def _repack(view: Tensor, *, raw: bool) -> PackedImages:
+def _repack(view: Tensor, raw: npt.NDArray[np.bool_]) -> PackedImages:
     """The result of one pass as the images of the next."""
     n, c, h, w = view.shape
     shapes = torch.tensor([[i * c * h * w, h, w] for i in range(n)], dtype=torch.int64).view(n, 3)

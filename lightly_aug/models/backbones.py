@@ -13,7 +13,7 @@ from torchvision.models.squeezenet import SqueezeNet
 
 from lightly_aug.checks import check_choice
 
-__all__ = ["feature_width", "image_size", "is_vit", "resnet"]
+__all__ = ["check_features", "feature_width", "image_size", "is_vit", "resnet"]
 
 
 def resnet(
@@ -102,6 +102,23 @@ def feature_width(backbone: nn.Module, size: int | tuple[int, int] | None = None
     return _measure_width(backbone, last)
 
 
+def check_features(owner: str, output: object, images: Tensor) -> None:
+    """Raise ValueError if a backbone does not output one vector for each image.
+
+    Args:
+        owner: The name of who asks, for the error.
+        output: The output of a backbone.
+        images: `(n, c, h, w)`, its input.
+    """
+    n = len(images)
+    if not isinstance(output, Tensor) or output.shape[2:].numel() != 1 or output.shape[:1] != (n,) or output.ndim < 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"{owner}: backbone must map {tuple(images.shape)} to ({n}, d) or ({n}, d, 1, 1), got {shape}: "
+            f"{_advise_on(output)}"
+        )
+
+
 def image_size(backbone: nn.Module) -> tuple[int, int] | None:
     """Return the height and width of images that a vision transformer was built for; None if a network has none."""
     return _find_sides(backbone, "img_size", "image_size")
@@ -121,10 +138,7 @@ def _measure_width(backbone: nn.Module, size: int | tuple[int, int]) -> int:
                 "Give the width yourself: width=..., or measure it at the size of the views: "
                 "width=feature_width(backbone, (height, width))"
             ) from error
-    if not isinstance(output, Tensor) or output.ndim < 2 or output.flatten(1).shape != output.shape[:2]:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        asked = f"feature_width: backbone must map {tuple(images.shape)} to (2, d) or (2, d, 1, 1), got {shape}:"
-        raise ValueError(f"{asked} {_advise_on(output)}")
+    check_features("feature_width", output, images)
     features = output.shape[1]
     for network, scores in reversed(classifiers):  # from the outermost
         classes, removal = _classifier_of(network)

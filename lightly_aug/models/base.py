@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lightly_aug.models._fsdp import call_as_forward, is_sharded
-from lightly_aug.models.backbones import image_size
+from lightly_aug.models.backbones import check_features, image_size
 
 __all__ = ["SSLModel", "embed_views", "several_views", "two_views"]
 
@@ -72,10 +72,13 @@ class SSLModel(nn.Module, ABC):
 
     def _run_backbone(self, images: Tensor) -> Tensor:
         try:
-            return self.backbone(images).flatten(1)
+            features = self.backbone(images)
         except (AssertionError, RuntimeError, ValueError) as error:
             _note_size(error, self.backbone, images)
             raise
+        check_features(type(self).__name__, features, images)
+        flat: Tensor = features.flatten(1)
+        return flat
 
     def follow(self, before: float) -> None:
         """Move what follows the trained parameters; a subclass overrides it. It is called once for each optimiser step.

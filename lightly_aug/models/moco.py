@@ -21,7 +21,7 @@ __all__ = ["MoCo"]
 class MoCo(SSLModel):
     """Contrastive learning against a long queue of past keys from a moving-average key encoder.
 
-    Momentum Contrast for Unsupervised Visual Representation Learning (He et al. 2020, arXiv 1911.05722); version 2 is
+    Momentum Contrast for Unsupervised Visual Representation Learning (He et al. 2020, arXiv 1911.05722); MoCo v2 is
     Improved Baselines with Momentum Contrastive Learning (Chen et al. 2020, arXiv 2003.04297). One-directional: the
     first view is the query. Key images are shuffled across ranks, for BatchNorm. The queue starts empty, so the first
     step has loss 0, and the loss rises until the queue is full.
@@ -33,7 +33,7 @@ class MoCo(SSLModel):
         dim: Width of the space in which views are compared.
         queue: Number K of keys in the queue.
         momentum: Momentum m of the key encoder, from 0 to 1.
-        temperature: Temperature τ, above 0; None takes the paper's value, 0.07 in version 1 and 0.2 in version 2.
+        temperature: Temperature τ, above 0; None takes the paper's value, 0.07 in v1 and 0.2 in v2.
 
     Raises:
         ValueError: An argument is out of range, or the width cannot be measured.

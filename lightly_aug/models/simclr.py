@@ -18,8 +18,8 @@ __all__ = ["SimCLR"]
 class SimCLR(SSLModel):
     """Contrastive learning of two views of each image against all other views of the batch.
 
-    A Simple Framework for Contrastive Learning of Visual Representations (Chen et al. 2020, arXiv 2002.05709); version
-    2, with its deeper head, is Big Self-Supervised Models are Strong Semi-Supervised Learners (Chen et al. 2020, arXiv
+    A Simple Framework for Contrastive Learning of Visual Representations (Chen et al. 2020, arXiv 2002.05709); SimCLR
+    v2, with its deeper head, is Big Self-Supervised Models are Strong Semi-Supervised Learners (Chen et al. 2020, arXiv
     2006.10029); that paper fine-tunes from the head's first layer on, `model.head[:3]`, and its larger networks have
     selective kernels, which are not here. BatchNorm sees both views as one batch; over several processes the papers
     synchronise it.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Operation", "affine", "bernoulli", "between", "change_where", "to_device", "to_unit", "walk"]
+__all__ = ["Operation", "affine", "bernoulli", "between", "change_where", "check_draws", "to_device", "to_unit", "walk"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -151,6 +151,24 @@ def walk(operations: Iterable[Operation], drawn: Numbers, start: int = 0) -> Ite
         stop = start + len(operation.columns)
         yield operation, drawn[:, start:stop]
         start = stop
+
+
+def check_draws(operations: Iterable[Operation], drawn: Floats, n: int) -> None:
+    """Raise ValueError for draws that are not finite, which draws by hand may be.
+
+    Args:
+        operations: Consecutive operations of a view.
+        drawn: `(views * n, columns)`, their draws for one or several views of n images.
+        n: The number of images.
+    """
+    if np.isfinite(drawn).all():
+        return
+    for operation, own in walk(operations, drawn):
+        for row, column in np.argwhere(~np.isfinite(own)):
+            raise ValueError(
+                f"{type(operation).__name__}: {operation.columns[column]} of image {row % n} of the batch must be "
+                f"finite, got {own[row, column]}"
+            )
 
 
 # --- draws ------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class ColorJitter(Operation):
 
     Multiplicative brightness, contrast about the mean gray of the running view, saturation about each pixel's
     gray, hue in HSV; in a random order for every image, each clamped to [0, 1]. The convention "tensorflow" is that of
-    the code of SimCLR, version 1, and BYOL: brightness adds the factor - 1, contrast is about the mean of each
+    the code of SimCLR v1 and BYOL: brightness adds the factor - 1, contrast is about the mean of each
     channel, saturation multiplies S in HSV; the rest is the same. The fast engines leave it to the reference.
 
     Args:

@@ -30,7 +30,10 @@ class SeededOperation(Operation):
 
     def matrix(self, height: Ints, width: Ints, drawn: Floats) -> Floats:
         if self.moves_pixels:
-            raise ValueError(f"no matrix is known for {self!r}: it draws when the view is rendered")
+            raise ValueError(
+                f"{type(self).__name__}: matrix must be known before the view is rendered, {self!r} draws only then: "
+                "take it out of the view, or, if a function leaves all pixels in place, pass moves_pixels=False"
+            )
         return super().matrix(height, width, drawn)
 
 

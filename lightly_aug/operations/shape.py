@@ -95,9 +95,29 @@ class RandomResizedCrop(Operation):
             place = np.where(fails, (sides - crop) // 2, place)
         return np.concatenate([place, crop]).T
 
+    def check_boxes(self, height: Ints, width: Ints, drawn: Floats) -> None:
+        """Raise ValueError for boxes that are not inside their images, which draws by hand may be.
+
+        Args:
+            height: `(n,)` heights of the images, in pixels.
+            width: `(n,)` widths.
+            drawn: `(n, 4)` top, left, height and width of each box.
+        """
+        top, left, h, w = drawn.T
+        outside = (np.minimum(top, left) < 0) | (np.minimum(h, w) < 1) | (top + h > height) | (left + w > width)
+        if outside.any():
+            i = outside.argmax()
+            box = dict(zip(self.columns, drawn[i].tolist(), strict=True))
+            raise ValueError(
+                f"RandomResizedCrop: the box of an image of {width[i]} x {height[i]} must be inside it, got {box}: "
+                "draws fit images of the sizes that they were made for"
+            )
+
     def apply(self, images: Tensor, drawn: Tensor) -> Tensor:
         assert isinstance(self.size, tuple)
         size = self.size
+        height, width = (side.repeat(len(images)) for side in _sides(images))
+        self.check_boxes(height, width, drawn.double().numpy())
         crops = (
             image[None, :, top : top + h, left : left + w]
             for image, (top, left, h, w) in zip(images, drawn.long().tolist(), strict=True)

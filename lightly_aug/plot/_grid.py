@@ -14,7 +14,16 @@ from torch import Tensor
 
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import Floats
-from lightly_aug.plot._page import HAIRLINE, Size, choose_colours, draw_block, lay_out, measure_block, write_below
+from lightly_aug.plot._page import (
+    HAIRLINE,
+    Size,
+    choose_colours,
+    draw_block,
+    lay_out,
+    measure_block,
+    shrink,
+    write_below,
+)
 from lightly_aug.view import View
 
 if TYPE_CHECKING:
@@ -67,7 +76,7 @@ def draw_grid(batches: Sequence[Drawn], *, captions: bool = True, title: str = "
     places = sorted(set(first.sources)) if len(first.images.pixels) else []
     originals = {place: _list_images(first.images, place * rows, rows) for place in places}
     side, widths = _measure_columns([image for images in originals.values() for image in images], sizes, groups)
-    widths = widths[:1] * len(places) + widths[1:]
+    side, widths = shrink(widths[:1] * len(places) + widths[1:], side)
     tables = [batch.table.double().numpy() for batch in batches]
     texts = [_caption_cells(first.views, table, list(originals.values()), groups, widths) for table in tables]
     lines = max(text.count("\n") + 1 for rows in texts for row in rows for text in row) if captions else 0

@@ -26,6 +26,7 @@ __all__ = [
     "lay_out",
     "measure_block",
     "show",
+    "shrink",
     "write_below",
 ]
 
@@ -44,9 +45,13 @@ protanopia, deuteranopia or tritanopia, too.
 SHOWN: Final = 448
 """Shorter side in pixels, at least, to which photographs are shrunk that are drawn small."""
 HAIRLINE: Final = "#bbbbbb"
+_PAGE: Final = 9.0
+"""Width of a page, which most screens and notebooks show as it is, in inches as all lengths."""
+_LEAST: Final = 0.9
+"""Height of cells below which they are not shrunk."""
 _GAP: Final = 0.12
 _LINE: Final = 0.118
-"""Height of a line of a caption, in inches as all lengths on the page."""
+"""Height of a line of a caption."""
 
 
 def lay_out(
@@ -78,7 +83,9 @@ def lay_out(
     section = sum(widths) + _GAP * (len(widths) + 2)
     width = section * sections
     title_lines = textwrap.wrap(title, max(1, int(8.5 * width)))
-    above = _GAP + 0.3 * bool(title) + 0.2 * max(0, len(title_lines) - 1) + 0.22 * bool(heads)
+    heads = ["\n".join(textwrap.wrap(head, max(1, int(12 * own)))) for head, own in zip(heads, widths, strict=False)]
+    head_lines = max((head.count("\n") + 1 for head in heads), default=0)
+    above = _GAP + 0.3 * bool(title) + 0.2 * max(0, len(title_lines) - 1) + 0.05 * bool(heads) + 0.17 * head_lines
     pitch = side + lines * _LINE + 1.5 * _GAP
     height = above + rows * pitch
     figure = Figure(figsize=(width, height))
@@ -91,13 +98,25 @@ def lay_out(
         for number in range(sections)
         for i, own in enumerate(widths)
     ]
-    for (left, own), text in zip(cells, [*heads] * sections, strict=False):
+    for (left, own), text in zip(cells, heads * sections, strict=False):
         figure.text((left + own / 2) / width, 1 - (above - 0.05) / height, text, ha="center", va="bottom", fontsize=10)
     bottoms = [1 - (above + row * pitch + side) / height for row in range(rows)]
     return figure, [
         [figure.add_axes((left / width, bottom, own / width, side / height)) for left, own in cells]
         for bottom in bottoms
     ]
+
+
+def shrink(widths: Sequence[float], side: float) -> tuple[float, list[float]]:
+    """Return the height and widths of cells that are shrunk until a section is a page wide, or they are small.
+
+    Args:
+        widths: Widths of the cells of a section.
+        side: Height of the cells.
+    """
+    room = _PAGE - _GAP * (len(widths) + 2)
+    scale = min(1.0, max(room / sum(widths), _LEAST / side))
+    return scale * side, [scale * width for width in widths]
 
 
 def draw_block(axes: Axes, images: Sequence[NDArray[Any]], frames: Sequence[str], margin: float = 0.0) -> None:

@@ -45,7 +45,7 @@ def load_checkpoint(
 ) -> LoadedCheckpoint:
     """Load the backbone of a self-supervised checkpoint into a network of torchvision or timm.
 
-    The layout is recognised by the names of the weights: those of the official code of MoCo 1 to 3, SimSiam, Barlow
+    The layout is recognised by the names of the weights: those of the official code of MoCo v1 to v3, SimSiam, Barlow
     Twins, SwAV, DINO, PAWS, PIRL (VISSL) and AMDIM, of solo-learn, lightly, Lightning Bolts and ports of BYOL, of
     `pretrain`, and plain ones of torchvision and timm. The architecture is inferred from names and shapes. All weights
     of the backbone must be there, finite, and of the right shape. No code in the file runs.
