@@ -1,36 +1,82 @@
 """The command `lightly-aug`, with its errors and warnings in one line each."""
 
+import re
 import sys
 import warnings
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["main"]
 
+_OWNER: Final = re.compile(r"(lightly-aug|[A-Za-z_]\w*): ")
+"""The function or class at the beginning of a message, which is for those who call it from Python."""
+
+_SAMPLE: Final = re.compile(r"\w+ (leaves out|replaces) sample \d+(?: \(index \d+\))?, ")
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; an error that the user can correct ends in one line and exit code 2, a warning is one line.
+    """Run a command.
+
+    Results are written to stdout, everything else to stderr. An error that the user can correct ends in one line,
+    `Error: ...`, and exit code 2. A warning is one line, `Warning: ...`, and each is shown once.
 
     Args:
         arguments: The words after `lightly-aug`; by default those of the command line.
     """
-    before = warnings.showwarning
+    before, shown = warnings.showwarning, set[str]()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-        if category is UserWarning:  # as all of this library; who types a command has no use for the place in the code
-            print("Warning:", *str(message).split(), file=sys.stderr)
-        else:
+        if category is not UserWarning:  # as all of this library
             before(message, category, *place, **options)
+            return
+        # a damaged file has another place in each batch, and is still one file
+        text = _SAMPLE.sub(r"\1 ", " ".join(str(message).split()))
+        if text not in shown:
+            shown.add(text)
+            print("Warning:", text, file=sys.stderr)
 
     warnings.showwarning = show
     try:
-        from lightly_aug.cli.app import app
-
-        app(arguments, prog_name="lightly-aug")
-    except (ModuleNotFoundError, OSError, ValueError) as error:
-        lines = (str(error).strip() or type(error).__name__).splitlines()
-        # an error in a worker holds the worker's traceback, and ends in the message
-        message = lines[-1].split("ImageError: ")[-1] if "Traceback" in str(error) else lines[0]
-        print(f"Error: {message}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_run(arguments))
     finally:
         warnings.showwarning = before
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run a command, and return its exit code."""
+    try:
+        from lightly_aug.cli.app import app
+        from lightly_aug.cli.folders import remove_unused
+    except ModuleNotFoundError as error:  # typer is optional
+        return _tell(str(error))
+    try:
+        code = app(arguments, prog_name="lightly-aug", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (ModuleNotFoundError, OSError, ValueError, FloatingPointError) as error:
+        return _tell(_read_message(error))
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        return _tell_usage(error)
+    finally:
+        remove_unused()
+
+
+def _tell(message: str) -> int:
+    print(f"Error: {_OWNER.sub('', message, count=1) if _OWNER.match(message) else message}", file=sys.stderr)
+    return 2
+
+
+def _tell_usage(error: Any) -> int:
+    """Tell what is wrong with the words of a command; where there are none, typer has printed the help."""
+    message, context = error.format_message(), error.ctx
+    if not message:
+        return 2
+    hint = f" (see {context.command_path} --help)" if context else ""
+    return _tell(" ".join(message.split()).removesuffix(".") + hint)
+
+
+def _read_message(error: Exception) -> str:
+    """Return the line of an error that says what is wrong."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    # an error in a worker holds the worker's traceback, and ends in the message
+    return lines[-1].split("ImageError: ")[-1] if "Traceback" in str(error) else lines[0]
