@@ -201,7 +201,7 @@ def write_page(
         figure.savefig(out / f"{name}.png", dpi=110)
     wrong = _list_confusions(best.confusion, classes)
     parts = [
-        f"# {title}", f"**{conclusion}**", *facts, "## Accuracy", table,
+        f"# {title}", conclusion, *facts, "## Accuracy", table,
         "In brackets: the 95 % confidence interval, for other test images of this kind. It does not cover the seed of "
         "the training. `kNN` is a vote of the nearest training images, `linear` a logistic regression on standardised "
         "features; both see the features only. `balanced` is the mean over the classes. Differences are in points of "

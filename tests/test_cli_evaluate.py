@@ -170,7 +170,7 @@ def test_evaluate_writes_one_page(command: Any, run: Path, data: Path, test: Pat
     done = command("evaluate", run, "--data", data, "--test", test, "--k", 3, "--draws", 2, *QUICK)
     assert done.code == 0, done.err
     folder = run / "evaluate"
-    assert f"{folder / 'report.html'}: 45 training and 24 test images in 3 classes" in done.out
+    assert f"{folder / 'report.html'}: 45 training images and 24 test images in 3 classes" in done.out
     assert "kNN, untrained" in done.out
     page = (folder / "report.html").read_text()
     text = (folder / "report.md").read_text()
@@ -260,7 +260,7 @@ def test_a_command_that_was_stopped_goes_on(
     def watch(*images: Any, step: Any, **options: Any) -> tuple[int, int]:
         return extract_features(*images, step=embedded.append, **options)
 
-    monkeypatch.setattr("lightly_aug.cli.labelled.extract_features", watch)
+    monkeypatch.setattr("lightly_aug.evaluate.extract_features", watch)
     assert command(*asked).code == 0
     assert embedded[0] > 0, "the first number is that of images that were embedded before"
     assert sum(embedded) == 18

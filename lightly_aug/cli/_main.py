@@ -72,7 +72,8 @@ def _tell_usage(error: Any) -> int:
     if not message:
         return 2
     hint = f" (see {context.command_path} --help)" if context else ""
-    return _tell(" ".join(message.split()).removesuffix(".") + hint)
+    text = " ".join(message.split()).replace("Value error, ", "").removesuffix(".")
+    return _tell(text + hint)
 
 
 def _read_message(error: Exception) -> str:
