@@ -258,25 +258,24 @@ def _conclude(
         names: Names of the networks.
         labels: Labels of the test images.
     """
-    clauses = []
     images, guessed = count_of(len(labels), "test image"), float(labels.bincount().max()) / len(labels)
-    for kind, title in (("linear", "the linear classifier"), ("kNN", "nearest neighbours")):
-        if kind not in differences:
-            rival = f"guessing the most frequent class ({guessed:.1%})".replace("%", " %")
-            shown = found[names[0], kind].top1.low > guessed
-            text = f"the backbone is better than {rival}" if shown else f"{images} do not show more than {rival}"
-        else:
+    clauses: dict[str, list[str]] = {}
+    for kind, title in (("linear", "with the linear classifier"), ("kNN", "with nearest neighbours")):
+        if kind in differences:
             value, low, high = (100 * each for each in differences[kind])
-            rival = f"the {names[0]} backbone is {{}} than the {names[1]} one by {{:.1f}} points ({{:.1f}} to {{:.1f}})"
-            text = (
-                f"{images} show no difference to the {names[1]} backbone: {value:+.1f} points ({low:.1f} to {high:.1f})"
-            )
-            if low > 0:
-                text = rival.format("better", value, low, high)
-            elif high < 0:
-                text = rival.format("worse", -value, -high, -low)
-        clauses.append(f"with {title}, {text}")
-    sentence = "; ".join(clauses)
+            own, other = names
+            text = f"{value:+.1f} points ({low:.1f} to {high:.1f})"
+            if low > 0 or high < 0:
+                clause = f"the {own} backbone is {'better' if low > 0 else 'worse'} than the {other} one: "
+            else:
+                clause = f"{images} show no difference between the {own} and the {other} backbone: "
+        else:
+            top1 = found[names[0], kind].top1
+            text, rival = f"{top1:.1%}", f"guessing the most frequent class, {100 * guessed:.1f} %: "
+            better = top1.low > guessed
+            clause = f"the backbone is better than {rival}" if better else f"{images} do not show more than {rival}"
+        clauses.setdefault(clause, []).append(f"{text} {title}")
+    sentence = "; ".join(clause + ", ".join(texts) for clause, texts in clauses.items())
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
