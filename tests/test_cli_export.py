@@ -92,7 +92,10 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "suffix": (["--format", "onnx", "--out", "x.pth"], r"--out must end in \.onnx for --format onnx, got x\.pth"),
     "suffix of weights": (["--format", "timm", "--out", "x"], r"must end in \.safetensors or \.pth or \.pt for"),
     "normalised": (["--format", "timm", "--normalized", "--out", "x.pth"], "--normalized is for --format onnx, got"),
-    "a file in the way": (["--format", "hub", "--out", "run/backbone.safetensors"], "--out must be a folder to write to, got .*safetensors is a file"),
+    "a file in the way": (
+        ["--format", "hub", "--out", "run/backbone.safetensors"],
+        "--out must be a folder to write to, got .*safetensors is a file",
+    ),
     "a folder in the way": (["--format", "onnx", "--out", "folder.onnx"], "got folder.onnx: it is a folder"),
     "no equal": (["--format", "timm", "--out", "x.pth"], "timm has no ResNet with the stem for small images"),
 }

@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -54,7 +53,7 @@ def name_run(saved: "Backbone") -> str:
 
 
 def take_readable(files: list[Path], saved: "Backbone", on_error: str, workers: int) -> list[Path]:
-    """Return the files that can be read, and warn of the others; all files unless they are to be skipped.
+    """Return the files that can be read, and name the others; all files unless they are to be skipped.
 
     A file that is left out before the work needs no row in tables of features, and no place in a split.
 
@@ -91,7 +90,7 @@ def take_readable(files: list[Path], saved: "Backbone", on_error: str, workers: 
     readable = [file for file, problem in zip(files, problems, strict=True) if not problem]
     for file, problem in zip(files, problems, strict=True):
         if problem:
-            warnings.warn(f"leaves out {file}: {problem}", stacklevel=2)
+            print(f"Warning: leaves out {file}: {problem}", file=sys.stderr)
     if not readable:
         raise ValueError(f"no image of {len(files)} can be read; the first is {files[0]}: {problems[0]}")
     if len(readable) < len(files):
