@@ -7,7 +7,7 @@ from typing import Any, Final
 
 __all__ = ["main"]
 
-_OWNER: Final = re.compile(r"(lightly-aug|[A-Za-z_]\w*): ")
+_OWNER: Final = re.compile(r"(lightly-aug|lightly_aug[\w.]*|[A-Za-z_]\w*): ")
 """The function or class at the beginning of a message, which is for those who call it from Python."""
 
 _SAMPLE: Final = re.compile(r"\w+ (leaves out|replaces) sample \d+(?: \(index \d+\))?, ")
@@ -52,7 +52,7 @@ def _run(arguments: list[str] | None) -> int:
         code = app(arguments, prog_name="lightly-aug", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except (ModuleNotFoundError, OSError, ValueError, FloatingPointError) as error:
-        return _tell(_read_message(error))
+        return _tell(_name_option(_read_message(error), sys.argv[1:] if arguments is None else arguments))
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -62,7 +62,7 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _tell(message: str) -> int:
-    print(f"Error: {_OWNER.sub('', message, count=1) if _OWNER.match(message) else message}", file=sys.stderr)
+    print(f"Error: {message}", file=sys.stderr)
     return 2
 
 
@@ -78,6 +78,17 @@ def _tell_usage(error: Any) -> int:
 
 def _read_message(error: Exception) -> str:
     """Return the line of an error that says what is wrong."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
     lines = (str(error).strip() or type(error).__name__).splitlines()
     # an error in a worker holds the worker's traceback, and ends in the message
-    return lines[-1].split("ImageError: ")[-1] if "Traceback" in str(error) else lines[0]
+    message = lines[-1].split("ImageError: ")[-1] if "Traceback" in str(error) else lines[0]
+    owner = _OWNER.match(message)
+    return message[owner.end() :] if owner else message
+
+
+def _name_option(message: str, words: list[str]) -> str:
+    """Return a message that begins with an argument of a function, with the option that the user wrote."""
+    name, space, rest = message.partition(" ")
+    option = f"--{name.replace('_', '-')}"
+    return f"{option}{space}{rest}" if any(word.split("=")[0] == option for word in words) else message

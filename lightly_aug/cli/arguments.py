@@ -24,6 +24,7 @@ __all__ = [
     "Seed",
     "Size",
     "Workers",
+    "check_folder",
     "complete",
     "find_decode",
     "find_device",
@@ -115,6 +116,14 @@ def find_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise NotADirectoryError if there is no such folder."""
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file: give the folder that it is in")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"no folder {folder}")
+
+
 def find_images(folder: Path) -> list[Path]:
     """Return the image files of a folder.
 
@@ -127,6 +136,7 @@ def find_images(folder: Path) -> list[Path]:
     """
     from lightly_aug.images import image_files
 
+    check_folder(folder)
     files = image_files(folder)
     if not files:
         raise ValueError(f"{folder} must hold images (jpg, png, tif, webp, bmp, gif), got none")

@@ -17,6 +17,7 @@ from lightly_aug.cli.arguments import (
     Overwrite,
     Run,
     Workers,
+    check_folder,
     find_device,
     find_images,
 )
@@ -91,6 +92,7 @@ class Asked:
         """Return the labelled image files: those of one folder, a fifth of them for testing, or those of two."""
         from lightly_aug.photographs import LabelledImages, class_names, folder_images
 
+        check_folder(self.data)
         if self.test is None:
             images = folder_images(self.data)
             _check_classes("--data", self.data, images.classes)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from lightly_aug.choices import METHOD_NAMES
-from lightly_aug.cli.arguments import complete
+from lightly_aug.cli.arguments import check_folder, complete
 from lightly_aug.cli.folders import prepare_out
 from lightly_aug.optional import extra
 from lightly_aug.pretrain_options import PYTHON_ONLY, PretrainOptions, read_options
@@ -55,8 +55,7 @@ def train(ctx: typer.Context, data: Path | None, config: Path | None, **options:
         raise ValueError("give a folder of images, or a --config that names one")
     out = PretrainOptions(**chosen).out  # which checks the options before anything large is imported
     prepare_out(Path(out), folder=True)
-    if not Path(found).is_dir():
-        raise NotADirectoryError(f"no folder {found}")
+    check_folder(Path(found))
     from lightly_aug.distributed import rank
     from lightly_aug.train import pretrain
 
