@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightly_aug._public import *  # noqa: F403
+    from lightly_aug._public import __all__ as __all__
 
 __version__ = "0.1.0"
 

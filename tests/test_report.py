@@ -171,7 +171,7 @@ def newcombe(a: int, b: int, c: int, d: int) -> tuple[float, float, float]:
     p, q = (a + b) / n, (a + c) / n
     (low, high), (least, most) = (binomtest(k, n).proportion_ci(method="wilson") for k in (a + b, a + c))
     product = (a + b) * (c + d) * (a + c) * (b + d)
-    numerator = a * d - b * c
+    numerator = float(a * d - b * c)
     numerator = max(numerator - n / 2, 0) if numerator > 0 else numerator
     phi = numerator / product**0.5 if product else 0.0
     below = (p - low) ** 2 - 2 * phi * (p - low) * (most - q) + (most - q) ** 2
