@@ -14,10 +14,11 @@ from torch.utils.data import DataLoader
 from lightly_aug._html import head
 from lightly_aug.batch import Views, views_of
 from lightly_aug.checks import check_choice, check_color, check_integer
+from lightly_aug.choices import MAX_PIXELS, OnError
 from lightly_aug.engines import ENGINES, Plan, choose, load, lower, may_use_gpu, plan_views
 from lightly_aug.epochs import EpochCounter
-from lightly_aug.images import MAX_PIXELS, MODES, Background, ImageError, PackedImages, Pixels, is_image, pack, to_array
-from lightly_aug.options import OnError, Options, check_options
+from lightly_aug.images import MODES, Background, ImageError, PackedImages, Pixels, is_image, pack, to_array
+from lightly_aug.options import Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
 from lightly_aug.samples import Taken, take_images
 from lightly_aug.stages import stage

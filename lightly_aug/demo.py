@@ -22,6 +22,7 @@ from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
 from lightly_aug.photographs import LabelledImages, folder_images, photograph_patches
 from lightly_aug.plot import embedding, neighbours
+from lightly_aug.status import count_of
 from lightly_aug.weights import still_view
 
 __all__ = ["run"]
@@ -65,7 +66,10 @@ def run(
         from rich.console import Console
     console = Console(soft_wrap=True)
     images = photograph_patches() if data is None else folder_images(data)
-    console.print(f"{len(images.train)} images to train with, {len(images.test)} to test, {len(images.classes)} labels")
+    console.print(
+        f"{count_of(len(images.train), 'image')} to train with, {len(images.test)} to test, "
+        f"{count_of(len(images.classes), 'label')}"
+    )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from lightly_aug import transport
 from lightly_aug.buffers import borrow
+from lightly_aug.choices import MAX_PIXELS
 from lightly_aug.decoding import decode_jpeg, image_suffixes, open_image
 
 __all__ = [
-    "MAX_PIXELS",
     "MODES",
     "Background",
     "ImageError",
@@ -37,9 +37,6 @@ Background = str | tuple[int, int, int] | None
 
 MODES: Final = ("1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV")
 """The PIL modes that images can be converted to."""
-
-MAX_PIXELS: Final = 89_478_485
-"""The most pixels of an image file by default, as in Pillow: a quarter of a gibibyte in RGB."""
 
 
 class ImageError(ValueError):

@@ -5,12 +5,10 @@ import inspect
 from collections.abc import Iterable, Sequence
 from typing import Literal, SupportsIndex, TypedDict
 
+from lightly_aug.choices import OnError
 from lightly_aug.invariances import Color, Shape, Texture
 
-__all__ = ["OnError", "Options", "check_options", "refuse_argument"]
-
-OnError = Literal["raise", "skip", "replace"]
-"""What a collate function does with images that cannot be read."""
+__all__ = ["Options", "check_options", "refuse_argument"]
 
 
 class Options(TypedDict, total=False):

@@ -1,6 +1,7 @@
 """Photographs to try the library on: those that scikit-image ships, and those of a folder."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -97,14 +98,16 @@ def class_names(folder: str | os.PathLike[str], files: Sequence[Path]) -> list[s
 
 
 def folder_images(folder: str | os.PathLike[str]) -> LabelledImages:
-    """Return the image files of a folder, a fifth of them for testing, with the labels that `class_names` finds.
+    """Return the image files of a folder, with the labels that `class_names` finds, a fifth of each class for testing.
+
+    Of a class with at least two images, one or more are for testing; a single image is for training.
 
     Args:
         folder: Folder to search, with its subfolders.
 
     Raises:
         NotADirectoryError: There is no such folder.
-        ValueError: The folder holds fewer than eight images.
+        ValueError: The folder holds fewer than eight images, or only one of each class.
     """
     files = image_files(folder)
     if len(files) < 8:
@@ -115,6 +118,12 @@ def folder_images(folder: str | os.PathLike[str]) -> LabelledImages:
     classes = sorted(set(names))
     labels = [classes.index(name) for name in names] or [0] * len(files)
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
-    pairs = [(files[i], labels[i]) for i in order]
-    cut = len(pairs) - max(2, len(pairs) // 5)
-    return LabelledImages(pairs[:cut], pairs[cut:], classes)
+    wanted = {label: max(1, round(count / 5)) if count > 1 else 0 for label, count in Counter(labels).items()}
+    if not any(wanted.values()):
+        raise ValueError(f"folder_images: {folder} must hold two images or more of a class, got one of each")
+    images = LabelledImages([], [], classes)
+    for i in order:
+        label = labels[i]
+        (images.test if wanted[label] else images.train).append((files[i], label))
+        wanted[label] = max(0, wanted[label] - 1)
+    return images

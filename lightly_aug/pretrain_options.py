@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
 from lightly_aug.checks import check_choice, check_integer
-from lightly_aug.images import MAX_PIXELS
-from lightly_aug.methods import METHODS
+from lightly_aug.choices import MAX_PIXELS, METHOD_NAMES, OnError
 from lightly_aug.optional import extra
-from lightly_aug.options import OnError
 
 __all__ = ["PYTHON_ONLY", "PretrainOptions", "read_options"]
 
@@ -26,7 +24,7 @@ class PretrainOptions:
         ValueError: A value is out of range.
     """
 
-    method: str = field(default="moco", metadata={"help": f"Method to train with: {', '.join(METHODS)}."})
+    method: str = field(default="moco", metadata={"help": f"Method to train with: {', '.join(METHOD_NAMES)}."})
     backbone: Any = field(
         default="resnet18", metadata={"help": "resnet10, a ResNet of torchvision, a model of timm, or amdim_encoder."}
     )
@@ -121,7 +119,7 @@ class PretrainOptions:
     callbacks: Sequence[Any] = field(default=(), metadata={"help": "More callbacks of Lightning."})
 
     def __post_init__(self) -> None:
-        check_choice("pretrain", list(METHODS), method=self.method)
+        check_choice("pretrain", METHOD_NAMES, method=self.method)
         check_choice("pretrain", ("auto", "small", "paper"), recipe=self.recipe)
         check_choice("pretrain", get_args(OnError), on_error=self.on_error)
         check_integer("pretrain", least=1, size=self.size, epochs=self.epochs, batch_size=self.batch_size)

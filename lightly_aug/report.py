@@ -5,11 +5,11 @@ import html
 import json
 import os
 import re
-import textwrap
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from lightly_aug.atomic import replace_file
 from lightly_aug.evaluate import (
     Accuracy,
+    Estimate,
     FewLabelCurve,
     LinearScores,
     accuracy,
@@ -26,9 +27,7 @@ from lightly_aug.evaluate import (
 )
 from lightly_aug.optional import extra
 from lightly_aug.plot import confusion, embedding, label_curve, neighbours
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from lightly_aug.status import count_of
 
 __all__ = ["Measured", "measure_features", "spread_scores", "write_classification", "write_page"]
 
@@ -122,7 +121,8 @@ def write_classification(
         for name, label, guess in zip(names, labels.tolist(), predicted, strict=True):
             writer.writerow([name, classes[label], classes[guess], int(label == guess)])
     _write_json(out / "metrics.json", {**_plain(found), "images": len(labels), **settings})
-    _draw_confusion(found, classes, f"{title}, top-1 {found.top1:.1%}").savefig(out / "confusion.png", dpi=110)
+    figure = confusion(found.confusion, classes, title=f"{title}, top-1 {found.top1:.1%}")
+    figure.savefig(out / "confusion.png", dpi=110)
     return found
 
 
@@ -160,7 +160,7 @@ def write_page(
         settings: What the result depends on; JSON.
 
     Returns:
-        The table of accuracies, in Markdown.
+        The table of accuracies, and what it shows, in Markdown.
     """
     out.mkdir(parents=True, exist_ok=True)
     found = {
@@ -168,19 +168,27 @@ def write_page(
         for name, each in measured.items()
         for kind, scores in (("kNN", each.knn), ("linear", each.linear))
     }
-    own = next(iter(measured))
+    own, *others = measured
+    differences = {
+        kind: _compare(getattr(measured[own], field), getattr(measured[others[0]], field), y_test)
+        for kind, field in (("linear", "linear"), ("kNN", "knn"))
+        if others
+    }
+    conclusion = _conclude(found, differences, [*measured], y_test)
     best = found[own, "linear"]
     table = _table(found, has_top5=best.top5 is not None)
     shown = slice(None, None, -(-len(x_test) // _MAP))
     figures = {
-        "confusion": _draw_confusion(best, classes, "linear classifier: images by true and predicted class"),
+        "confusion": confusion(
+            best.confusion, classes, title="linear classifier: images by true and predicted class"
+        ),
         "map": embedding(
-            x_test[shown], y_test[shown], [_shorten(name) for name in classes],
+            x_test[shown], y_test[shown], classes,
             title="features of test images by t-SNE", images=images[shown],
         ),
         "neighbours": neighbours(
-            images, x_test, names=[_plain_text(classes[label]) for label in y_test.tolist()],
-            captions=[_plain_text(Path(name).name) for name in names],
+            images, x_test, names=[classes[label] for label in y_test.tolist()],
+            captions=[Path(name).name for name in names],
             title="test images and their nearest neighbours, green if of the same class",
         ),
     }  # fmt: skip
@@ -193,10 +201,11 @@ def write_page(
         figure.savefig(out / f"{name}.png", dpi=110)
     wrong = _list_confusions(best.confusion, classes)
     parts = [
-        f"# {title}", *facts, "## Accuracy", table,
+        f"# {title}", conclusion, *facts, "## Accuracy", table,
         "In brackets: the 95 % confidence interval, for other test images of this kind. It does not cover the seed of "
         "the training. `kNN` is a vote of the nearest training images, `linear` a logistic regression on standardised "
-        "features; both see the features only. `balanced` is the mean over the classes.",
+        "features; both see the features only. `balanced` is the mean over the classes. Differences are in points of "
+        "top-1, with the interval for pairs of networks on the same images.",
     ]  # fmt: skip
     if curves:
         explained = "Lines are means over draws of the labelled images, bands are from the lowest to the highest."
@@ -209,33 +218,65 @@ def write_page(
     _write_text(out / "report.html", _to_html(text, title, out))
     record = {f"{kind}, {name}": _plain(each) for (name, kind), each in found.items()}
     lines = {name: {key: value.tolist() for key, value in curve._asdict().items()} for name, curve in curves.items()}
-    _write_json(out / "metrics.json", {"accuracy": record, "few_labels": lines, "images": len(y_test), **settings})
-    return table
+    values: dict[str, Any] = {
+        "conclusion": conclusion, "accuracy": record, "few_labels": lines, "images": len(y_test), **settings,
+        "difference": {kind: each._asdict() for kind, each in differences.items()},
+    }  # fmt: skip
+    _write_json(out / "metrics.json", values)
+    return f"{table}\n\n{conclusion}"
 
 
-def _draw_confusion(found: Accuracy, classes: Sequence[str], title: str) -> "Figure":
-    """Draw a confusion matrix under a title of as many lines as it needs, since that of two classes is narrow."""
-    figure = confusion(found.confusion, [_shorten(name) for name in classes])
-    lines = textwrap.wrap(title, int(8.5 * figure.get_figwidth()))
-    figure.suptitle("\n".join(lines), fontsize=12, weight="bold")
-    figure.set_figheight(figure.get_figheight() + 0.2 + 0.2 * len(lines))
-    return figure
+def _compare(scores: Tensor, others: Tensor, labels: Tensor) -> Estimate:
+    """Return the top-1 accuracy of scores minus that of others on the same images, with its 95 % interval.
 
-
-def _shorten(name: str, most: int = 20) -> str:
-    """Return the name of a class as pictures have room for it.
-
-    Example:
-        >>> _shorten("n02101006 Gordon setter")
-        'n02101006 …on setter'
+    The interval is that of Newcombe (1998, Statistics in Medicine 17, 2635-2650, method 10) for paired shares: those of
+    Wilson, narrowed by how often both are right on the same images.
     """
-    half = most // 2
-    return _plain_text(name if len(name) <= most else f"{name[:half]}…{name[1 - half :]}")
+    right, other = (each.sort(dim=1, descending=True, stable=True).indices[:, 0] == labels for each in (scores, others))
+    n, both, first, second = len(labels), right & other, right & ~other, other & ~right
+    a, b, c = (int(each.sum()) for each in (both, first, second))
+    d = n - a - b - c
+    spread = sqrt((a + b) * (c + d) * (a + c) * (b + d))
+    excess = a * d - b * c
+    phi = (max(excess - n / 2, 0.0) if excess > 0 else excess) / spread if spread else 0.0
+    (p, low, high), (q, least, most) = accuracy(scores, labels).top1, accuracy(others, labels).top1
+
+    def reach(own: float, its: float) -> float:
+        return sqrt(max(own**2 - 2 * phi * own * its + its**2, 0.0))
+
+    return Estimate(p - q, p - q - reach(p - low, most - q), p - q + reach(high - p, q - least))
 
 
-def _plain_text(text: str) -> str:
-    """Return a text of which Matplotlib makes no formula."""
-    return text.replace("$", r"\$")
+def _conclude(
+    found: Mapping[tuple[str, str], Accuracy], differences: Mapping[str, Estimate], names: Sequence[str], labels: Tensor
+) -> str:
+    """Return one sentence about what the accuracies show, as far as their intervals allow it.
+
+    Args:
+        found: Accuracies, by network and classifier.
+        differences: Those to the second network, by classifier; empty if there is only one.
+        names: Names of the networks.
+        labels: Labels of the test images.
+    """
+    images, guessed = count_of(len(labels), "test image"), float(labels.bincount().max()) / len(labels)
+    clauses: dict[str, list[str]] = {}
+    for kind, title in (("linear", "with the linear classifier"), ("kNN", "with nearest neighbours")):
+        if kind in differences:
+            value, low, high = (100 * each for each in differences[kind])
+            own, other = names
+            text = f"{value:+.1f} points ({low:.1f} to {high:.1f})"
+            if low > 0 or high < 0:
+                clause = f"the {own} backbone is {'better' if low > 0 else 'worse'} than the {other} one: "
+            else:
+                clause = f"{images} show no difference between the {own} and the {other} backbone: "
+        else:
+            top1 = found[names[0], kind].top1
+            text, rival = f"{top1:.1%}", f"guessing the most frequent class, {100 * guessed:.1f} %: "
+            better = top1.low > guessed
+            clause = f"the backbone is better than {rival}" if better else f"{images} do not show more than {rival}"
+        clauses.setdefault(clause, []).append(f"{text} {title}")
+    sentence = "; ".join(clause + ", ".join(texts) for clause, texts in clauses.items())
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _table(found: Mapping[tuple[str, str], Accuracy], *, has_top5: bool) -> str:

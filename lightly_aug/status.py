@@ -1,11 +1,27 @@
-"""Signs of life on stderr, for a person who waits at a terminal; elsewhere, and without rich, they show nothing."""
+"""What a person reads who waits at a terminal: signs of life on stderr, which elsewhere show nothing, and counts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["show_steps", "show_wait"]
+__all__ = ["count_of", "show_steps", "show_wait"]
+
+
+def count_of(count: int, noun: str) -> str:
+    """Return a number of things.
+
+    Args:
+        count: The number.
+        noun: Its regular noun, in the singular.
+
+    Example:
+        >>> count_of(1, "step"), count_of(4096, "image"), count_of(2, "class")
+        ('1 step', '4,096 images', '2 classes')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line: every command in process, and some in a process of their own."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -24,13 +25,19 @@ from torchvision.transforms.v2.functional import center_crop, resize, to_image
 
 import lightly_aug
 from lightly_aug import Normalize
+from lightly_aug.bench import WORKLOADS
+from lightly_aug.choices import METHOD_NAMES
+from lightly_aug.cli import bench as bench_module
 from lightly_aug.cli import main
+from lightly_aug.cli import views as views_module
 from lightly_aug.demo import run
+from lightly_aug.explore import PRESETS
 from lightly_aug.images import to_array
 from lightly_aug.methods import METHODS
 from lightly_aug.models import resnet
 from lightly_aug.plot import neighbours
 from lightly_aug.pretrain_options import PYTHON_ONLY, PretrainOptions, read_options
+from lightly_aug.train import pretrain
 from lightly_aug.weights import Backbone, read_metadata, save_backbone
 
 pytestmark = [  # so short a run may not make features better
@@ -95,16 +102,51 @@ def test_help_names_every_method_and_every_option(command: Command) -> None:
         assert (f"--{option.name.replace('_', '-')} " in train) == (option.name not in PYTHON_ONLY)
 
 
-def test_help_does_not_wait_for_lightning() -> None:
+def test_help_and_wrong_options_do_not_wait_for_torch() -> None:
     program = """
-import atexit, sys
-atexit.register(lambda: print("\\n", *({name.split(".")[0] for name in sys.modules} & {"lightning", "torchdata"})))
+import sys
 from lightly_aug.cli import main
-main(["--help"])
+from lightly_aug.cli.app import app
+names = [command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands]
+wrong = [["knn"], ["trian"], ["train", "photos", "--epochs", "ten"], ["train", "photos", "--method", "mocca"],
+         ["train", "nowhere"], ["views", "photos", "--method", "mocca"], ["bench", "--size", "9"], ["embed", "--no"]]
+for words in [[], ["--help"], ["--version"], *([name, "--help"] for name in names), *wrong]:
+    try:
+        main(words)
+    except SystemExit as ended:
+        print("ended", words, ended.code)
+heavy = {"torch", "torchvision", "lightning", "numpy"}
+print(len(names), *sorted({name.split(".")[0] for name in sys.modules} & heavy))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "Commands" in done.stdout
-    assert done.stdout.splitlines()[-1].split() == []
+    assert done.stdout.splitlines()[-1] == "14"
+    ended = [line for line in done.stdout.splitlines() if line.startswith("ended")]
+    assert [line.split()[-1] for line in ended] == ["2", *["0"] * 16, *["2"] * 8]
+    assert len(done.stderr.splitlines()) == 8, "one line for each wrong one"
+
+
+def test_what_help_lists_is_what_there_is() -> None:
+    assert tuple(METHODS) == METHOD_NAMES
+    assert tuple(PRESETS) == views_module._NAMES
+    assert tuple(WORKLOADS) == bench_module._WORKLOADS
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'? (see lightly-aug --help)"),
+        (["embed"], "Missing argument 'run' (see lightly-aug embed --help)"),
+        (
+            ["bench", "--render", "gpu"],
+            "--render': 'gpu' is not one of 'auto', 'late', 'worker' (see lightly-aug bench",
+        ),
+    ],
+)
+def test_wrong_words_are_one_line_that_names_the_help(command: Command, words: list[str], message: str) -> None:
+    done = command(*words)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert done.err.startswith("Error: ")
+    assert message in done.err
 
 
 def test_views_draws_a_grid(command: Command, tmp_path: Path) -> None:
@@ -162,8 +204,8 @@ def test_train_with_methods_that_need_something_special(
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("file", "File exists"),
-        ("file/out", "Not a directory"),
+        ("file", "file is a file"),
+        ("file/out", "file is a file"),
         pytest.param("/proc", "", marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")),
     ],
 )
@@ -173,7 +215,8 @@ def test_train_needs_a_folder_that_can_be_written(command: Command, tmp_path: Pa
     out = tmp_path / place  # `/proc` is absolute and replaces `tmp_path`
     done = command("train", tmp_path / "photos", *QUICK, "--out", out)
     assert done.code == 2
-    assert done.err.startswith(f"Error: pretrain: out must be a folder to write to, got {out}: {reason}")
+    assert done.err.startswith(f"Error: --out must be a folder to write to, got {out}: ")
+    assert reason in done.err
 
 
 @pytest.mark.parametrize(
@@ -237,7 +280,7 @@ def test_a_run_is_repeated_from_its_configuration(command: Command, tmp_path: Pa
         ("callbacks: []", "option must be one of .* got 'callbacks'"),
         ("- moco", "must hold options, one a line such as 'method: byol'"),
         ("method: [", "must be YAML, got an error"),
-        ("epochs: 0", "pretrain: epochs must be an integer >= 1, got 0"),
+        ("epochs: 0", "Error: epochs must be an integer >= 1, got 0"),
         ("backbone: <Sequential>", "arch must be amdim_encoder, .* got '<Sequential>'"),
         ("method: byol", "give a folder of images, or a --config that names one"),
     ],
@@ -304,6 +347,62 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert any(line.startswith(f"going on from {tmp_path / 'out'}") for line in resumed.stderr)
     resumed.kill()
     resumed.communicate()
+
+
+def test_a_second_run_in_the_same_folder_is_refused_until_the_first_is_gone(command: Command, tmp_path: Path) -> None:
+    """The first is a real process, which is killed: its lock ends with it, though a process that it forked lives on."""
+    write_photos(tmp_path / "photos", classes=1, count=4)
+    out = tmp_path / "new" / "out"
+    program = """
+import os, sys, time
+from pathlib import Path
+from lightly_aug.train.folder import hold_folder
+with hold_folder("pretrain", Path(sys.argv[1])):
+    worker = os.fork()
+    if worker:
+        print(worker, flush=True)
+    time.sleep(60)
+"""
+    first = subprocess.Popen([sys.executable, "-c", program, str(out)], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    worker = int(first.stdout.readline())
+    try:
+        words = ["train", tmp_path / "photos", *QUICK, "--evaluate", "none", "--out", out]
+        for more in ([], ["--overwrite"], ["--resume"]):
+            done = command(*words, *more)
+            assert done.code == 2
+            assert done.err.startswith(f"Error: another run writes to {out} (process {first.pid} on ")
+            assert {path.name for path in out.iterdir()} == {".lock"}
+    finally:
+        first.kill()
+        first.wait()
+        try:
+            assert (done := command(*words)).code == 0, done.err
+        finally:
+            os.kill(worker, signal.SIGKILL)
+            first.stdout.close()
+    assert (out / "backbone.safetensors").exists()
+    assert not (out / ".lock").exists()
+
+
+def test_pretrain_leaves_no_empty_folder_behind(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match="must hold images"):
+        pretrain(tmp_path / "photos", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("default:.*leaves out sample")
+def test_a_damaged_file_is_named_once(command: Command, tmp_path: Path) -> None:
+    """Though it is met by the measurements before the training, and in each epoch."""
+    write_photos(tmp_path / "photos", classes=2, count=8)
+    broken = next((tmp_path / "photos").rglob("*.jpg"))
+    broken.write_bytes(b"no image")
+    words = [*QUICK, "--batch-size", 8, "--epochs", 3, "--lr", 0.00001, "--on-error", "skip", "--out", tmp_path / "out"]
+    done = command("train", tmp_path / "photos", *words)
+    assert done.code == 0, done.err
+    assert done.err.count(broken.name) == 1
+    assert f"Warning: leaves out {broken}: not an image" in done.err
 
 
 # --- after training ---------------------------------------------------------------------------------------------
@@ -384,11 +483,11 @@ def test_embed_of_a_folder_without_classes_and_of_a_file_of_weights(
     [
         (
             "features.txt",
-            "lightly-aug embed: suffix must be one of '.npz', '.csv', '.parquet', '.safetensors', got '.txt'",
+            "Error: suffix must be one of '.npz', '.csv', '.parquet', '.safetensors', got '.txt'",
         ),
         ("features.parquet", "needs pyarrow: pip install pyarrow, or take .npz, .csv or .safetensors"),
-        ("a.jpg/features.npz", "lightly-aug embed: --out must be a file that can be written"),
-        ("run.npz", "run.npz is a folder"),
+        ("a.jpg/features.npz", "Error: --out must be a file that can be written"),
+        ("run.npz", "run.npz: it is a folder"),
     ],
 )
 def test_embed_checks_out_before_it_works(
@@ -401,6 +500,66 @@ def test_embed_checks_out_before_it_works(
     assert done.code == 2
     assert message in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_embed_refuses_to_replace_the_features_of_another_network(
+    command: Command, tmp_path: Path, trained: Path
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "features.csv"
+    write_photos(photos, classes=1, count=2)
+    asked = ["embed", trained, photos, "--workers", 0, "--device", "cpu", "--out", out]
+    assert command(*asked).code == 0
+    digest = hashlib.sha256((trained / "backbone.safetensors").read_bytes()).hexdigest()
+    record = {"run": str(trained), "weights": digest, "data": str(photos), "images": 2}
+    assert json.loads((tmp_path / "features.csv.json").read_text()) == record
+    assert command(*asked).code == 0, "the same network again"
+    before = out.read_text()
+    save_backbone(resnet("resnet10"), tmp_path / "other.safetensors", arch="resnet10", size=32, normalize=None)
+    asked[1] = tmp_path / "other.safetensors"
+    done = command(*asked)
+    assert done.code == 2
+    assert f"{out} holds features of another network, {trained}: choose another --out, or replace them" in done.err
+    assert out.read_text() == before
+    assert command(*asked, "--overwrite").code == 0
+    assert out.read_text() != before
+    (tmp_path / "features.csv.json").unlink()
+    assert "holds features of an unknown network" in command(*asked).err
+
+
+@pytest.mark.parametrize("name", ["embed", "neighbours"])
+def test_files_that_cannot_be_read_are_left_out_if_asked(
+    command: Command, tmp_path: Path, trained: Path, name: str
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "new" / ("x.npz" if name == "embed" else "x.png")
+    write_photos(photos, classes=1, count=4)
+    broken = sorted(photos.rglob("*.jpg"))[1]
+    broken.write_bytes(b"no image")
+    asked = [name, trained, photos, "--workers", 0, "--device", "cpu", "--out", out]
+    done = command(*asked)
+    assert done.code == 2
+    assert str(broken) in done.err
+    assert not out.parent.exists(), "an empty folder would be left behind"
+    done = command(*asked, "--on-error", "skip")
+    assert done.code == 0, done.err
+    assert done.err.startswith(f"Warning: leaves out {broken}: not an image")
+    assert done.err.endswith("left out 1 of 4 images\n")
+    assert "3 images" in done.out
+    if name == "embed":
+        assert len(read_table(out)["name"]) == 3
+        assert str(broken.name) not in " ".join(read_table(out)["name"])
+    for file in photos.rglob("*.jpg"):
+        file.write_bytes(b"no image")
+    done = command(*asked, "--on-error", "skip")
+    assert "no image of 4 can be read; the first is" in done.err
+
+
+def test_neighbours_of_files_whose_names_look_like_formulas(command: Command, tmp_path: Path, trained: Path) -> None:
+    write_photos(tmp_path / "photos", classes=1, count=2)
+    for i, file in enumerate(sorted((tmp_path / "photos").rglob("*.jpg"))):
+        file.rename(file.with_name(f"$\\frac${i}.jpg"))
+    asked = ["neighbours", trained, tmp_path / "photos", "--workers", 0, "--device", "cpu", "--out", tmp_path / "n.png"]
+    done = command(*asked)
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize("classes", [1, 2])
@@ -416,7 +575,7 @@ def test_neighbours_draws_images_beside_the_most_similar(
         drawn.update(settings, images=images, features=features)
         return neighbours(images, features, **settings)
 
-    monkeypatch.setattr("lightly_aug.cli.neighbours.draw_neighbours", draw)
+    monkeypatch.setattr("lightly_aug.plot.neighbours", draw)
     out = tmp_path / "new" / "neighbours.png"
     words = ["--rows", 2, "--count", 1, "--workers", 0, "--device", "cpu", "--out", out]
     done = command("neighbours", trained, photos, *words)
@@ -551,7 +710,10 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "unknown workload": (["bench", "--method", "moco"], "--method must be one of 'simclr', 'dino', 'swav', got 'moco'"),
     "a loader without a folder": (["bench", "--size", "32"], "--size has no effect without --data"),
     "rounds of a loader": (["bench", "--data", "{photos}", "--rounds", "2"], "--rounds has no effect with --data"),
-    "unknown place to render": (["bench", "--data", "{photos}", "--render", "gpu"], "--render must be one of 'auto', "),
+    "unknown place to render": (
+        ["bench", "--data", "{photos}", "--render", "gpu"],
+        "'--render': 'gpu' is not one of 'auto', 'late', 'worker' (see lightly-aug bench --help)",
+    ),
     "damaged image": (["views", "{broken}"], "broken.jpg"),
     "damaged image in a worker": (
         ["embed", "{run}", "{broken}", "--device", "cpu", "--workers", "1", "--out", "{out}.npz"],
@@ -583,9 +745,10 @@ def test_an_error_of_the_user_ends_in_one_line_and_exit_code_2(command: Command,
     assert done.code == 2
     assert message.format(empty=tmp_path / "empty") in flat(done.err)
     assert "Traceback" not in done.err
-    if name != "out of range":  # typer writes that one, in a frame
-        assert done.err.startswith("Error: ")
-        assert len(done.err.splitlines()) == 1
+    assert done.err.startswith("Error: ")
+    assert not re.match(r"Error: [\w-]+: ", done.err), "who types a command did not call a function"
+    assert len(done.err.splitlines()) == 1
+    assert not (tmp_path / "out").exists(), "nothing is left of a command that failed"
 
 
 def test_an_error_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -615,7 +778,7 @@ def test_what_lightning_refuses_ends_in_one_line(command: Command, tmp_path: Pat
     words = ["train", "{photos}", "--accelerator", "gpu", "--out", "{out}"]
     done = command(*fill_in(words, tmp_path))
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("Error: lightly-aug train: Lightning cannot train with these options: No supported gpu")
+    assert done.err.startswith("Error: Lightning cannot train with these options: No supported gpu")
 
 
 def test_a_warning_is_one_line_without_its_place_in_the_code(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """The commands that measure a backbone with labels: `knn`, `linear`, `finetune` and `evaluate`."""
 
 import csv
+import hashlib
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +87,10 @@ def read_predictions(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
 
 
+def hash_file(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def check_files(folder: Path, images: int) -> dict[str, Any]:
     """Compare the metrics of a command with its predictions; return the metrics."""
     rows, metrics = read_predictions(folder), json.loads((folder / "metrics.json").read_text())
@@ -97,6 +103,9 @@ def check_files(folder: Path, images: int) -> dict[str, Any]:
     balanced = balanced_accuracy_score([row["class"] for row in rows], [row["predicted"] for row in rows])
     assert metrics["balanced"]["value"] == pytest.approx(balanced)
     assert metrics["top5"] is None, "there are three classes"
+    assert metrics["weights"] == hash_file(Path(metrics["run"]) / "backbone.safetensors")
+    assert metrics["command"]
+    assert Path(metrics["data"]).is_dir()
     with Image.open(folder / "confusion.png") as picture:
         assert picture.width > 200
     return dict(metrics)
@@ -124,6 +133,65 @@ def test_knn_predicts_as_a_loop_over_its_features(command: Any, run: Path, data:
 def test_a_fifth_of_one_folder_is_for_testing(command: Any, run: Path, data: Path, tmp_path: Path) -> None:
     assert command("knn", run, "--data", data, "--k", 5, "--out", tmp_path / "out", *QUICK).code == 0
     assert check_files(tmp_path / "out", 9)["train_images"] == 36
+    assert Counter(row["class"] for row in read_predictions(tmp_path / "out")) == dict.fromkeys(COLOURS, 3)
+
+
+@pytest.mark.parametrize("name", ["knn", "linear", "evaluate", "finetune"])
+def test_results_of_something_else_are_not_replaced_unless_asked(
+    name: str, command: Any, run: Path, data: Path, test: Path, tmp_path: Path
+) -> None:
+    other, out = tmp_path / "other.safetensors", tmp_path / "out"
+    save_backbone(resnet("resnet10", stem="cifar"), other, arch="resnet10", arguments={"stem": "cifar"}, size=16,
+                  normalize=Normalize())  # fmt: skip
+    quick: dict[str, list[object]] = {
+        "knn": ["--k", 3], "evaluate": ["--draws", 0, "--no-untrained"], "finetune": ["--epochs", 1],
+    }  # fmt: skip
+    more = [*QUICK, *quick.get(name, []), "--out", out]
+    assert command(name, run, "--data", data, *more).code == 0
+    assert command(name, run, "--data", data, *more).code == 0, "the same again"
+    before = (out / "metrics.json").read_text()
+    for words, title in (
+        ([name, other, "--data", data], "network"),
+        ([name, run, "--data", test], "--data"),
+        ([name, run, "--data", data, "--test", test], "--test"),
+        ([name, other, "--data", test], "network and --data"),
+    ):
+        done = command(*words, *more)
+        assert done.code == 2
+        assert done.err == (
+            f"Error: {out} holds results of another {title} ({name} of {run} on {data}): choose another --out, or "
+            "replace them with --overwrite\n"
+        )
+    assert (out / "metrics.json").read_text() == before
+    second = "linear" if name == "knn" else "knn"
+    done = command(second, run, "--data", data, *QUICK, *quick.get(second, []), "--out", out)
+    assert "holds results of another command" in done.err
+    done = command(name, other, "--data", data, *more, "--overwrite")
+    assert done.code == 0, done.err
+    after = json.loads((out / "metrics.json").read_text())
+    assert (after["run"], after["weights"]) == (str(other), hash_file(other))
+
+
+@pytest.mark.parametrize("name", ["knn", "linear", "evaluate", "finetune"])
+def test_images_that_cannot_be_read_are_left_out_if_asked(name: str, command: Any, run: Path, tmp_path: Path) -> None:
+    photos = paint(tmp_path / "photos", 6, 3)
+    broken = [photos / "red" / "5.png", photos / "blue" / "0.png"]
+    for file in broken:
+        file.write_bytes(b"no image")
+    asked = [name, run, "--data", photos, *QUICK, "--out", tmp_path / "new" / "out"]
+    asked += {"knn": ["--k", 3], "linear": [], "finetune": ["--epochs", 1]}.get(name, ["--draws", 0, "--no-untrained"])
+    done = command(*asked)
+    assert done.code == 2
+    assert any(str(file) in done.err for file in broken)
+    if name != "finetune":  # which keeps the settings of a training that began
+        assert not (tmp_path / "new").exists()
+    done = command(*asked, "--on-error", "skip")
+    assert done.code == 0, done.err
+    assert all(f"Warning: leaves out {file}: not an image" in done.err for file in broken)
+    assert "left out 2 of 18 images" in done.err
+    metrics = json.loads((tmp_path / "new" / "out" / "metrics.json").read_text())
+    assert metrics["train_images"] + metrics["images"] == 16
+    assert "must be one of 'raise', 'skip'" in command(*asked, "--on-error", "replace").err.replace("is not", "must be")
 
 
 def test_linear_is_logistic_regression(command: Any, run: Path, data: Path, test: Path) -> None:
@@ -170,8 +238,12 @@ def test_evaluate_writes_one_page(command: Any, run: Path, data: Path, test: Pat
     done = command("evaluate", run, "--data", data, "--test", test, "--k", 3, "--draws", 2, *QUICK)
     assert done.code == 0, done.err
     folder = run / "evaluate"
-    assert f"{folder / 'report.html'}: 45 training and 24 test images in 3 classes" in done.out
+    assert f"{folder / 'report.html'}: 45 training images and 24 test images in 3 classes" in done.out
     assert "kNN, untrained" in done.out
+    conclusion = done.out.splitlines()[-2]
+    assert " the trained " in conclusion.lower()
+    assert conclusion.count(" points (") == 2
+    assert conclusion in (folder / "report.md").read_text()
     page = (folder / "report.html").read_text()
     text = (folder / "report.md").read_text()
     pictures = re.findall(r"!\[[^]]*\]\((\w+\.png)\)", text)
@@ -260,7 +332,7 @@ def test_a_command_that_was_stopped_goes_on(
     def watch(*images: Any, step: Any, **options: Any) -> tuple[int, int]:
         return extract_features(*images, step=embedded.append, **options)
 
-    monkeypatch.setattr("lightly_aug.cli.labelled.extract_features", watch)
+    monkeypatch.setattr("lightly_aug.evaluate.extract_features", watch)
     assert command(*asked).code == 0
     assert embedded[0] > 0, "the first number is that of images that were embedded before"
     assert sum(embedded) == 18

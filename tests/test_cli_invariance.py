@@ -10,7 +10,6 @@ from helpers.photos import write_photos
 from PIL import Image
 
 from lightly_aug import Normalize
-from lightly_aug.cli import invariance as command_module
 from lightly_aug.cli import main
 from lightly_aug.evaluate import InvarianceComparison, measure_invariance
 from lightly_aug.weights import build_backbone, save_backbone
@@ -80,7 +79,7 @@ def test_measures_prints_writes_and_does_not_measure_again(
         measured.append(str(options["name"]))
         return measure_invariance(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command_module, "measure_invariance", counting)
+    monkeypatch.setattr("lightly_aug.evaluate.measure_invariance", counting)
     renamed = runs[1].rename(tmp_path / "renamed")
     again = run(capsys, runs[0], renamed, *options)
     assert again.code == 0, again.err

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from lightly_aug import ImageError, ShapeCollateFunction, images
+from lightly_aug.choices import MAX_PIXELS
 from lightly_aug.decoding import FORMATS, decode_jpeg, image_suffixes, open_image
-from lightly_aug.images import MAX_PIXELS, to_array
+from lightly_aug.images import to_array
 
 Made = npt.NDArray[np.uint8]
 

@@ -537,7 +537,7 @@ def test_warm_up_compiles_ahead_and_says_what_it_found(tmp_path: Path) -> None:
     ran = warm_up()
     assert (ran.returncode, ran.stdout) == (2, "")
     assert re.search(r"Warning: the compiled CPU engine cannot be kept .*(EOFError|UnpicklingError)", ran.stderr)
-    assert ran.stderr.splitlines()[-1].startswith("Error: lightly-aug warm-up: the CPU engine was compiled, but cannot")
+    assert ran.stderr.splitlines()[-1].startswith("Error: the CPU engine was compiled, but cannot")
 
 
 @pytest.mark.skipif("gpu" not in SLOW, reason="compiles for minutes")

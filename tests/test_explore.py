@@ -394,7 +394,7 @@ def test_help_and_errors_before_the_server_starts(
     for option in ("--size", "--backbone", "--port", "--open", "--no-open"):
         assert option in out
     assert run(capsys, "explore", tmp_path)[2] == (
-        f"Error: lightly-aug: {tmp_path} must hold images (jpg, png, tif, webp, bmp, gif), got none\n"
+        f"Error: {tmp_path} must hold images (jpg, png, tif, webp, bmp, gif), got none\n"
     )
     assert run(capsys, "explore", tmp_path / "no")[::2] == (2, f"Error: no folder {tmp_path / 'no'}\n")
     monkeypatch.setitem(sys.modules, "nicegui", None)

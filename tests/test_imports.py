@@ -21,6 +21,7 @@ PACKAGE = Path(lightly_aug.__file__).parent
 ALLOWED = {
     "atomic": "",
     "checks": "",
+    "choices": "",
     "distributed": "",
     "epochs": "",
     "finite": "",
@@ -31,7 +32,7 @@ ALLOWED = {
     "buffers": "",
     "transport": "buffers",
     "decoding": "buffers",
-    "images": "buffers decoding transport",
+    "images": "buffers choices decoding transport",
     "indexed": "checks distributed epochs",
     "samples": "philox images indexed",
     "photographs": "images optional",
@@ -55,15 +56,18 @@ ALLOWED = {
     ),
     "engines.__init__": "engines.plan engines.program engines.rendering",
     "batch": "_html checks images operations samples transport view engines.__init__ plot._grid",
-    "options": "invariances",
-    "collate": ("_html checks epochs philox stages images samples view engines.__init__ batch options plot._grid"),
+    "options": "choices invariances",
+    "collate": (
+        "_html checks choices epochs philox stages images samples view engines.__init__ batch options plot._grid"
+    ),
     "recipes": "checks operations invariances view options collate",
     "support": "checks distributed epochs indexed",
     "_prefetch": "samples batch",
     "memory_bank": "checks distributed finite",
-    "__init__": (
+    "_public": (
         "images indexed support operations invariances view batch options collate recipes _prefetch memory_bank"
     ),
+    "__init__": "_public",
     "loss": "checks distributed finite memory_bank loss",
     "models._fsdp": "",
     "models.backbones": "checks",
@@ -77,14 +81,14 @@ ALLOWED = {
     "models.__init__": "models",
     "weights": "__init__ atomic checks optional images operations view batch options collate models weights",
     "evaluate": (
-        "atomic checks distributed optional philox images indexed operations "
+        "atomic checks choices distributed optional philox images indexed operations "
         "invariances view batch options collate evaluate"
     ),
     "methods": "operations options collate recipes models",
     "plot": "checks optional images operations view batch collate evaluate plot",
-    "pretrain_options": "checks images optional options methods",
+    "pretrain_options": "checks choices optional",
     "train": (
-        "__init__ atomic checks distributed optional options status images indexed photographs support samples "
+        "__init__ atomic checks choices distributed optional options status images indexed photographs support samples "
         "operations batch collate recipes models weights evaluate methods plot pretrain_options train"
     ),
     "classify": (
@@ -95,31 +99,31 @@ ALLOWED = {
         "_html checks optional stages status samples photographs operations invariances view plot._page "
         "engines.__init__ batch collate bench"
     ),
-    "demo": "optional indexed photographs operations collate weights train evaluate methods plot",
-    "report": "atomic optional evaluate plot",
-    "explore": "optional images operations invariances view batch collate recipes weights methods explore",
+    "demo": "optional status indexed photographs operations collate weights train evaluate methods plot",
+    "report": "atomic optional status evaluate plot",
+    "explore": "optional status images operations invariances view batch collate recipes weights methods explore",
     "cli.arguments": "optional images",
-    "cli.backbone": "optional options status weights evaluate cli.arguments",
-    "cli.views": "checks optional status explore cli.arguments",
-    "cli.train": "distributed optional methods weights pretrain_options train cli.arguments",
-    "cli.labelled": "optional status photographs weights evaluate cli.arguments",
-    "cli.classifier": "optional photographs cli.arguments",
-    "cli.knn": "images optional evaluate report cli.arguments cli.backbone cli.labelled",
-    "cli.linear": (
-        "images optional status evaluate classify report cli.arguments cli.backbone cli.labelled cli.classifier"
-    ),
-    "cli.finetune": "images optional classify report cli.arguments cli.backbone cli.labelled cli.classifier",
-    "cli.evaluate": "images optional status photographs weights report cli.arguments cli.backbone cli.labelled",
-    "cli.embed": "images optional status photographs evaluate cli.arguments cli.backbone",
-    "cli.neighbours": "images optional status photographs plot cli.arguments cli.backbone",
+    "cli.folders": "",
+    "cli.printing": "optional",
+    "cli.backbone": "status images options weights evaluate cli.arguments",
+    "cli.bench": "checks choices optional status methods bench cli.arguments cli.folders cli.printing",
+    "cli.demo": "optional demo cli.arguments cli.folders",
+    "cli.embed": "atomic choices optional status photographs evaluate cli.arguments cli.backbone cli.folders",
+    "cli.explore": "choices optional status explore cli.arguments cli.backbone",
+    "cli.export": "atomic checks optional weights cli.arguments cli.backbone cli.folders",
     "cli.invariance": (
-        "__init__ atomic images optional status photographs weights evaluate plot cli.arguments cli.backbone"
+        "atomic choices optional status photographs __init__ weights evaluate plot cli.arguments cli.backbone "
+        "cli.folders cli.printing"
     ),
-    "cli.explore": "images optional status explore cli.arguments cli.backbone",
-    "cli.export": "atomic checks optional weights cli.arguments cli.backbone",
-    "cli.demo": "optional demo cli.arguments",
-    "cli.bench": "checks optional bench methods cli.arguments",
-    "cli.warm_up": "__init__ engines.__init__",
+    "cli.labelled": "choices optional status photographs weights evaluate cli.arguments cli.backbone cli.folders",
+    "cli.evaluate": "optional status weights report cli.arguments cli.backbone cli.labelled cli.printing",
+    "cli.finetune": "optional status train classify report cli.arguments cli.backbone cli.labelled",
+    "cli.knn": "optional evaluate report cli.arguments cli.backbone cli.labelled",
+    "cli.linear": "optional status evaluate train classify report cli.arguments cli.backbone cli.labelled",
+    "cli.neighbours": "atomic choices optional status photographs plot cli.arguments cli.backbone cli.folders",
+    "cli.train": "choices distributed optional weights pretrain_options train cli.arguments cli.folders",
+    "cli.views": "atomic checks choices optional status explore cli.arguments cli.folders",
+    "cli.warm_up": "engines.__init__ __init__",
     "cli": "__init__ optional cli",
     "__main__": "cli",
 }
@@ -206,7 +210,10 @@ def test_all_holds_exactly_the_public_names(name: str) -> None:
     module = importlib.import_module(("lightly_aug." + name).removesuffix(".__init__"))
     exported = set(module.__all__) - {"__version__"}
     assert len(module.__all__) == len(set(module.__all__))
-    if name.endswith("__init__"):  # a package exports what it imports
+    if name in ("__init__", "_public"):  # which imports them only when they are used
+        module, exported = lightly_aug._public, set(lightly_aug.__all__)
+        assert exported <= set(dir(lightly_aug))
+    if name.endswith(("__init__", "_public")):  # a package exports what it imports
         public = {key for key, value in vars(module).items() if not key.startswith("_") and not inspect.ismodule(value)}
         assert exported == public
     else:  # a module exports its functions and classes, and constants and types if others need them
@@ -224,6 +231,7 @@ import sys, warnings
 warnings.simplefilter("error")
 import torch, kornia
 import lightly_aug
+lightly_aug.View, lightly_aug.recipes
 import lightly_aug.loss, lightly_aug.models, lightly_aug.evaluate, lightly_aug.plot
 assert not torch.cuda.is_initialized()
 mine = {{name.split(".")[0] for name in sys.modules}} & {OPTIONAL!r}

@@ -61,6 +61,30 @@ def test_class_folders_are_labels_and_loose_files_have_none(tmp_path: Path) -> N
     assert folder_images(loose).classes == []
 
 
+@pytest.mark.parametrize("counts", [[40, 1, 2, 5], [8, 8], [2] * 12, [13, 0, 300]])
+def test_a_fifth_of_each_class_is_for_testing(counts: list[int], tmp_path: Path) -> None:
+    for label, count in enumerate(counts):
+        (tmp_path / str(label)).mkdir()
+        for i in range(count):
+            (tmp_path / str(label) / f"{i}.png").touch()
+    images = folder_images(tmp_path)
+    held = Counter(path.parent.name for path, _ in images.test)
+    for label, count in enumerate(counts):
+        assert abs(held[str(label)] - count / 5) <= (0.5 if count > 2 else 0.6)
+        assert held[str(label)] >= (count > 1)
+        assert held[str(label)] < count or not count
+    assert sorted(path for path, _ in images.train + images.test) == sorted(tmp_path.rglob("*.png"))
+    assert images == folder_images(tmp_path)
+
+
+def test_classes_of_one_image_cannot_be_tested(tmp_path: Path) -> None:
+    for label in range(9):
+        (tmp_path / str(label)).mkdir()
+        (tmp_path / str(label) / "1.png").touch()
+    with pytest.raises(ValueError, match="must hold two images or more of a class, got one of each"):
+        folder_images(tmp_path)
+
+
 def test_one_class_folder_is_no_label(tmp_path: Path) -> None:
     write_photos(tmp_path, classes=1, count=8)
     images = folder_images(tmp_path)

@@ -380,7 +380,7 @@ def test_another_run_is_not_continued(tmp_path: Path) -> None:
         ("precision", backbone, TRAIN, {"precision": "bf16-mixed"}),
     ]
     for named, other, train, changed in others:
-        with pytest.raises(ValueError, match=f"finetune: .* holds a run with other .*{named}.*: choose another out"):
+        with pytest.raises(ValueError, match=f"finetune: .* holds a run with other .*{named}.*: choose another --out"):
             finetune(other, train, TEST, **options | changed)
     fresh = finetune(backbone, TRAIN, TEST, seed=1, **CPU | {"epochs": 1})
     replaced = finetune(backbone, TRAIN, TEST, seed=1, overwrite=True, **options)

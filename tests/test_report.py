@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score  # type: ignore[import-untyped]
 
-from lightly_aug.report import Measured, measure_features, write_classification, write_page
+from lightly_aug.report import Measured, _compare, measure_features, write_classification, write_page
 
 ODD = [
     "a long name, *starred* and [linked](x), of many words",
@@ -117,7 +120,7 @@ def test_pictures_of_a_page_show_odd_names_as_they_are(tmp_path: Path, drawn: di
         check_inside(drawn[name])
     # a formula would have to be parsed, which \frac alone is not
     ticks = [text.get_text() for text in drawn["confusion.png"].axes[0].get_yticklabels()]
-    assert ticks == ["a long nam…any words", "<b>|pipes|…c\\$ `code`", "__init__", "clock_motion"]
+    assert ticks == ["a long nam…any words", "<b>|pipes|…c$ `code`", "__init__", "clock_motion"]
 
 
 def test_names_in_a_page_are_text(tmp_path: Path) -> None:
@@ -146,3 +149,105 @@ def test_a_class_that_no_training_image_has_is_never_predicted() -> None:
         assert scores.shape == (12, 3)
         assert 1 not in scores.argmax(1).tolist()
     assert found.curves == {}
+
+
+# --- what the figures say ---------------------------------------------------------------------------------------
+
+
+def answer(right: "list[int]") -> torch.Tensor:
+    """Scores of two classes that are right on images of class 0 where `right` is 1."""
+    return torch.eye(2)[1 - torch.tensor(right)]
+
+
+def pair(both: int, first: int, second: int, neither: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    scores = answer([1] * both + [1] * first + [0] * second + [0] * neither)
+    others = answer([1] * both + [0] * first + [1] * second + [0] * neither)
+    return scores, others, torch.zeros(len(scores), dtype=torch.int64)
+
+
+def newcombe(a: int, b: int, c: int, d: int) -> tuple[float, float, float]:
+    """The interval by its definition, with limits of Wilson from SciPy."""
+    n = a + b + c + d
+    p, q = (a + b) / n, (a + c) / n
+    (low, high), (least, most) = (binomtest(k, n).proportion_ci(method="wilson") for k in (a + b, a + c))
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    numerator = float(a * d - b * c)
+    numerator = max(numerator - n / 2, 0) if numerator > 0 else numerator
+    phi = numerator / product**0.5 if product else 0.0
+    below = (p - low) ** 2 - 2 * phi * (p - low) * (most - q) + (most - q) ** 2
+    above = (high - p) ** 2 - 2 * phi * (high - p) * (q - least) + (q - least) ** 2
+    return p - q, p - q - max(below, 0) ** 0.5, p - q + max(above, 0) ** 0.5
+
+
+def test_the_interval_of_a_difference_is_that_of_the_paper() -> None:
+    """The example of Newcombe 1998, table II: 36, 12, 2 and 0 pairs."""
+    assert _compare(*pair(36, 12, 2, 0)) == pytest.approx((0.2, 0.0569, 0.3404), abs=5e-5)
+
+
+@given(counts=st.lists(st.integers(0, 30), min_size=4, max_size=4).filter(any))
+def test_the_interval_of_a_difference(counts: list[int]) -> None:
+    found, back = _compare(*pair(*counts)), _compare(*pair(counts[0], counts[2], counts[1], counts[3]))
+    assert found == pytest.approx(newcombe(*counts), abs=1e-9)
+    assert back == pytest.approx((-found.value, -found.high, -found.low), abs=1e-9)
+    assert found.low <= found.value <= found.high
+
+
+@pytest.mark.parametrize(
+    ("linear", "knn", "said"),
+    [
+        (
+            (30, 25, 1, 4),
+            (20, 30, 2, 8),
+            "^The trained backbone is better than the untrained one: [+]40.0 points .* classifier, [+]46.7 points ",
+        ),
+        (
+            (30, 1, 25, 4),
+            (20, 2, 30, 8),
+            "^The trained backbone is worse than the untrained one: -40.0 points .* classifier, -46.7 points .*s.$",
+        ),
+        (
+            (28, 2, 3, 7),
+            (20, 5, 5, 10),
+            "^40 test images show no difference between the trained and the untrained backbone: -2.5 .*, [+]0.0 ",
+        ),
+        (
+            (30, 25, 1, 4),
+            (20, 15, 15, 10),
+            "better than the untrained one: [+]40.0 points .* with the linear classifier; 60 test images show no ",
+        ),
+    ],
+)
+def test_a_page_concludes_what_the_intervals_allow(
+    linear: tuple[int, ...], knn: tuple[int, ...], said: str, tmp_path: Path
+) -> None:
+    (own, other, y), (near, far, _) = pair(*linear), pair(*knn)
+    measured = {
+        "trained": Measured(near, own, {}),
+        "untrained": Measured(far, other, {}),
+    }
+    x = torch.randn(len(y), 4, generator=torch.Generator().manual_seed(0))
+    images = write_images(tmp_path, len(y))
+    shown = write_page(
+        tmp_path, title="A page", facts=[], measured=measured, x_test=x, y_test=y, images=images,
+        names=[file.name for file in images], classes=["a", "b"], settings={},
+    )  # fmt: skip
+    conclusion = shown.split("\n")[-1]
+    assert re.search(said, conclusion)
+    assert conclusion in (tmp_path / "report.md").read_text()
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["conclusion"] == conclusion
+    assert metrics["difference"]["linear"]["value"] == pytest.approx(newcombe(*linear)[0])
+
+
+@pytest.mark.parametrize(("right", "better"), [(19, True), (11, False)])
+def test_a_backbone_alone_is_compared_with_guessing(right: int, better: bool, tmp_path: Path) -> None:
+    y = torch.tensor([0] * 10 + [1] * 10)
+    scores = torch.eye(2)[torch.where(torch.arange(20) < right, y, 1 - y)]
+    images = write_images(tmp_path, 20)
+    shown = write_page(
+        tmp_path, title="A page", facts=[], measured={"trained": Measured(scores, scores, {})},
+        x_test=torch.randn(20, 4), y_test=y, images=images, names=[file.name for file in images], classes=["a", "b"],
+        settings={},
+    )  # fmt: skip
+    start = "The backbone is better than guessing" if better else "20 test images do not show more than guessing"
+    assert f"\n{start} the most frequent class, 50.0 %: {right * 5}.0 % (" in shown

@@ -22,6 +22,7 @@ from lightly_aug.collate import BaseCollateFunction
 from lightly_aug.evaluate import labelled_subset
 from lightly_aug.models import feature_width
 from lightly_aug.optional import extra
+from lightly_aug.status import count_of
 from lightly_aug.train import AtomicCheckpointIO, Optimization, RunBar, StopSignals, Throughput, find_checkpoint
 from lightly_aug.train.checkpoints import save_checkpoints
 from lightly_aug.train.data import Source, default_workers, training_loader
@@ -246,8 +247,9 @@ def train_classifier(
             evaluation_loader(tested, collates.still, batch=tested_each, workers=count, pin=pin),
         )
     say(
-        f"{owner}: {len(learnt):,} images of {len(learnt.classes)} classes at {collates.size} pixels in batches of "
-        f"{each * devices}, {steps:,} steps" + (f"; going on from {checkpoint}" if checkpoint else "")
+        f"{owner}: {count_of(len(learnt), 'image')} of {len(learnt.classes)} classes at {collates.size} pixels in "
+        f"batches of {each * devices}, {count_of(steps, 'step')}"
+        + (f"; going on from {checkpoint}" if checkpoint else "")
     )
     fit(trainer, module, loaders.train, checkpoint, how="when it is started again")
     sweep = _choose(trainer, module, loaders.holdout, held, recipe)
@@ -330,7 +332,8 @@ def _list_settings(
 def _prepare_folder(owner: str, folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Path | None:
     """Check and make the folder of a run, and return the checkpoint to go on from."""
     file = folder / "settings.json"
-    if file.exists() and not overwrite:
+    begun = (folder / CLASSIFIER).exists() or any((folder / "checkpoints").glob("*.ckpt"))  # else it stopped before
+    if file.exists() and begun and not overwrite:
         before = json.loads(file.read_text(encoding="utf-8"))
         other = [name for name in settings if before.get(name) != settings[name]]
         if other:
@@ -338,7 +341,7 @@ def _prepare_folder(owner: str, folder: Path, settings: dict[str, Any], *, overw
             other += [name for name in settings["recipe"] if old.get(name) != new[name]]
             raise ValueError(
                 f"{owner}: {folder} holds a run with other {', '.join(name for name in other if name != 'recipe')}: "
-                "choose another out, or overwrite=True"
+                "choose another --out, or replace it with --overwrite (in Python out=, overwrite=True)"
             )
     if is_first_process():
         if overwrite:

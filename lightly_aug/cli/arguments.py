@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-
-from lightly_aug.images import image_files
 from lightly_aug.optional import extra
 
 with extra("train"):
     import typer
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "BatchSize",
@@ -19,22 +18,25 @@ __all__ = [
     "Device",
     "Folder",
     "MaxPixels",
-    "OutFolder",
+    "OnUnreadable",
+    "Overwrite",
+    "Run",
     "Seed",
     "Size",
     "Workers",
+    "check_folder",
     "complete",
     "find_decode",
     "find_device",
     "find_images",
-    "prepare_folder",
-    "prepare_out",
 ]
 
 Folder = Annotated[Path, typer.Argument(help="Folder of images; subfolders are searched too.")]
+Run = Annotated[
+    Path, typer.Argument(help="Folder of a run of `lightly-aug train`, or a file of weights of `save_backbone`.")
+]
 Size = Annotated[int, typer.Option(min=8, help="Side of the views in pixels.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random; the same seed gives the same views.")]
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random; the same seed gives the same views.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images in a batch.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that load images.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps …; by default an accelerator if there is one.")]
@@ -49,6 +51,20 @@ Decode = Annotated[
 MaxPixels = Annotated[
     int,
     typer.Option(min=0, help="Refuse images with more pixels, as they can fill the memory. 0 sets no bound."),
+]
+OnUnreadable = Annotated[
+    Literal["raise", "skip"],
+    typer.Option(
+        "--on-error",
+        help="For images that cannot be read: raise ends the command, skip leaves them out, and names and counts them, "
+        "for which it reads all images once before.",
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace results of another network or other images, and a training with other settings."
+    ),
 ]
 
 
@@ -79,7 +95,7 @@ def find_decode(decode: int | None, size: int) -> int | None:
     return 2 * size if decode is None else decode or None
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str) -> "torch.device":
     """Return the device of this name, after a test that it works; by default an accelerator if there is one.
 
     Args:
@@ -88,14 +104,24 @@ def find_device(name: str) -> torch.device:
     Raises:
         ValueError: This machine has no such device.
     """
+    import torch
+
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     name = name or str(accelerator or "cpu")
     try:
         torch.empty(0, device=name)
     except (AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"lightly-aug: --device must be a device of this machine, got {name!r}: {reason}") from None
+        raise ValueError(f"--device must be a device of this machine, got {name!r}: {reason}") from None
     return torch.device(name)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise NotADirectoryError if there is no such folder."""
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file: give the folder that it is in")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"no folder {folder}")
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -108,45 +134,10 @@ def find_images(folder: Path) -> list[Path]:
         NotADirectoryError: There is no such folder.
         ValueError: It holds no images.
     """
+    from lightly_aug.images import image_files
+
+    check_folder(folder)
     files = image_files(folder)
     if not files:
-        raise ValueError(f"lightly-aug: {folder} must hold images (jpg, png, tif, webp, bmp, gif), got none")
+        raise ValueError(f"{folder} must hold images (jpg, png, tif, webp, bmp, gif), got none")
     return files
-
-
-def prepare_out(command: str, out: Path) -> None:
-    """Make the folder of an output file, and write to it before the work begins, so that no work is lost.
-
-    Args:
-        command: The command, for the message.
-        out: The file.
-
-    Raises:
-        ValueError: The file cannot be written.
-    """
-    try:
-        if out.is_dir():
-            raise IsADirectoryError(f"{out} is a folder")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=out.parent).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(
-            f"lightly-aug {command}: --out must be a file that can be written, got {out}: {reason}"
-        ) from None
-
-
-def prepare_folder(command: str, run: Path, out: Path | None) -> Path:
-    """Make the folder that a command writes to, and write to it before the work begins.
-
-    Args:
-        command: The command, for the message, and for the name of the folder.
-        run: Folder of the run that is measured, or a file of weights.
-        out: The option `--out`; by default a folder in that of the run, or beside the file.
-
-    Raises:
-        ValueError: The folder cannot be written to.
-    """
-    folder = (run if run.is_dir() else run.parent) / command if out is None else out
-    prepare_out(command, folder / "metrics.json")
-    return folder

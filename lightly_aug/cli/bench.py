@@ -1,32 +1,31 @@
 """The command `lightly-aug bench`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
-from torch.utils.data import DataLoader
-
-from lightly_aug.bench import WORKLOADS, write_times
-from lightly_aug.bench import loader as measure_loader
-from lightly_aug.bench import run as run_bench
 from lightly_aug.checks import check_choice
-from lightly_aug.cli.arguments import complete, find_decode, find_device, find_images, prepare_out
-from lightly_aug.methods import METHODS
+from lightly_aug.choices import METHOD_NAMES, OnError
+from lightly_aug.cli.arguments import complete, find_decode, find_device, find_images
+from lightly_aug.cli.folders import prepare_out
+from lightly_aug.cli.printing import print_markdown
 from lightly_aug.optional import extra
+from lightly_aug.status import count_of
 
 with extra("train"):
     import typer
-    from rich.console import Console
-    from rich.markdown import Markdown
 
 __all__ = ["bench"]
+
+_WORKLOADS: Final = ("simclr", "dino", "swav")
+"""The keys of `lightly_aug.bench.WORKLOADS`."""
 
 
 def bench(
     method: Annotated[
         str,
         typer.Option(
-            help=f"Views to measure: {', '.join(WORKLOADS)}; with --data those of any method.",
-            autocompletion=complete(METHODS),
+            help=f"Views to measure: {', '.join(_WORKLOADS)}; with --data those of any method.",
+            autocompletion=complete(METHOD_NAMES),
         ),
     ] = "simclr",
     data: Annotated[
@@ -45,11 +44,12 @@ def bench(
         int | None, typer.Option(min=0, help="With --data: refuse images with more pixels; 0 sets no bound.")
     ] = None,
     on_error: Annotated[
-        str | None,
+        OnError | None,
         typer.Option(help="With --data: for images that cannot be read, raise, skip or replace; by default raise."),
     ] = None,
     render: Annotated[
-        str | None, typer.Option(help="With --data: where views are rendered, auto, late or worker; by default auto.")
+        Literal["auto", "late", "worker"] | None,
+        typer.Option(help="With --data: where views are rendered, auto, late or worker; by default auto."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="With --data: device of the batches; by default an accelerator if there is one.")
@@ -75,17 +75,23 @@ def bench(
     }  # fmt: skip
     unused = [name for name, value in (with_data if data is None else alone).items() if value is not None]
     if unused:
-        raise ValueError(f"lightly-aug bench: {unused[0]} has no effect {'without' if data is None else 'with'} --data")
-    prepare_out("bench", out.with_suffix(".md"))
+        raise ValueError(f"{unused[0]} has no effect {'without' if data is None else 'with'} --data")
+    prepare_out(out.with_suffix(".md"))
     if data is None:
-        check_choice("lightly-aug bench", list(WORKLOADS), **{"--method": method})
+        check_choice("lightly-aug", _WORKLOADS, **{"--method": method})
+        from lightly_aug.bench import run as run_bench
+
         rounds, seconds = rounds or 5, 1.0 if seconds is None else seconds
-        Console().print(Markdown(run_bench(out, method=method, batch=batch_size, rounds=rounds, seconds=seconds)))
+        print_markdown(run_bench(out, method=method, batch=batch_size, rounds=rounds, seconds=seconds))
         print(f"{out.with_suffix('.md')}, {out.with_suffix('.json')}")
         return
-    check_choice("lightly-aug bench", list(METHODS), **{"--method": method})
-    check_choice("lightly-aug bench", ["auto", "late", "worker"], **{"--render": render or "auto"})
-    check_choice("lightly-aug bench", ["raise", "skip", "replace"], **{"--on-error": on_error or "raise"})
+    check_choice("lightly-aug", METHOD_NAMES, **{"--method": method})
+    from torch.utils.data import DataLoader
+
+    from lightly_aug.bench import loader as measure_loader
+    from lightly_aug.bench import write_times
+    from lightly_aug.methods import METHODS
+
     side = size or 224
     options: dict[str, Any] = {"seed": 0, "decode": find_decode(decode, side), "render": render or "auto"}
     options["on_error"] = on_error or "raise"
@@ -99,6 +105,6 @@ def bench(
         drop_last=len(files) >= batch_size,
     )  # fmt: skip
     times = measure_loader(loader, target, batches=batches or 16)
-    text = write_times(times, out, f"{METHODS[method].title}, {len(files)} images of {data.name}")
-    Console().print(Markdown(text))
+    text = write_times(times, out, f"{METHODS[method].title}, {count_of(len(files), 'image')} of {data.name}")
+    print_markdown(text)
     print(", ".join(str(out.with_suffix(suffix)) for suffix in (".md", ".json", ".png")))

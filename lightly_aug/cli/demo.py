@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from lightly_aug.cli.arguments import Decode, OutFolder, Seed, Size, find_decode
-from lightly_aug.demo import run as run_demo
+from lightly_aug.cli.arguments import Decode, Seed, Size, find_decode
+from lightly_aug.cli.folders import prepare_out
 from lightly_aug.optional import extra
 
 with extra("train"):
@@ -21,7 +21,10 @@ def demo(
     ] = None,
     decode: Decode = None,
     seed: Seed = 0,
-    out: OutFolder = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/demo"),
 ) -> None:
     """Train MoCo for some minutes and show the result: accuracy, a grid of views, the embedding."""
+    from lightly_aug.demo import run as run_demo
+
+    prepare_out(out, folder=True)
     run_demo(data, out, size=size, epochs=epochs, seed=seed, decode=find_decode(decode, size))

@@ -3,12 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-
+from lightly_aug.choices import MAX_PIXELS
 from lightly_aug.cli.arguments import Folder, find_images
 from lightly_aug.cli.backbone import load_run
-from lightly_aug.explore import choose, render
-from lightly_aug.images import MAX_PIXELS
 from lightly_aug.optional import extra
 from lightly_aug.status import show_wait
 
@@ -40,10 +37,13 @@ def explore(
     """
     with extra("explore"):
         import nicegui  # noqa: F401  # missing packages are named before anything else happens
-    files = find_images(folder)
-    saved = None if backbone is None else load_run(backbone, None, "cpu", MAX_PIXELS).freeze()
+    import numpy as np
+
+    from lightly_aug.explore import choose, render
     from lightly_aug.explore.server import listen, serve
 
+    files = find_images(folder)
+    saved = None if backbone is None else load_run(backbone, None, "cpu", MAX_PIXELS).freeze()
     listening = listen(port)
     with show_wait("preparing the engine"):
         render(choose("simclr", size), 0, [np.zeros((size, size, 3), np.uint8)])  # Numba compiles it once on a machine

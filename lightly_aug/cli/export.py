@@ -6,10 +6,10 @@ from typing import Annotated, Final
 
 from lightly_aug.atomic import replace_file
 from lightly_aug.checks import check_choice
-from lightly_aug.cli.arguments import complete, prepare_out
-from lightly_aug.cli.backbone import Run, name_run
+from lightly_aug.cli.arguments import Run, complete
+from lightly_aug.cli.backbone import name_run
+from lightly_aug.cli.folders import prepare_out
 from lightly_aug.optional import extra
-from lightly_aug.weights import BACKBONE, Backbone, export_onnx, export_state_dict, read_metadata
 
 with extra("train"):
     import typer
@@ -38,19 +38,17 @@ def export(
         bool, typer.Option("--normalized", help="For onnx: the graph takes normalised images, not those in [0, 1].")
     ] = False,
 ) -> None:
-    """Write the backbone of a run for other programs, and print how to load it."""
-    check_choice("lightly-aug export", _FORMATS, **{"--format": kind})
+    """Write the backbone of a run for other programs, and print the Python that loads it."""
+    check_choice("lightly-aug", _FORMATS, **{"--format": kind})
     if normalized and kind != "onnx":
-        raise ValueError(f"lightly-aug export: --normalized is for --format onnx, got --format {kind}")
-    if kind == "hub":
-        _prepare_folder(out)
-    else:
+        raise ValueError(f"--normalized is for --format onnx, got --format {kind}")
+    if kind != "hub":
         suffixes = _SUFFIXES.get(kind, _STATE_DICT)
         if out.suffix not in suffixes:
-            raise ValueError(
-                f"lightly-aug export: --out must end in {' or '.join(suffixes)} for --format {kind}, got {out}"
-            )
-        prepare_out("export", out)
+            raise ValueError(f"--out must end in {' or '.join(suffixes)} for --format {kind}, got {out}")
+    prepare_out(out, folder=kind == "hub")
+    from lightly_aug.weights import BACKBONE, Backbone, export_onnx, export_state_dict, read_metadata
+
     read_metadata(run)  # which takes files only, so that a wrong name asks no hub
     backbone = Backbone.from_pretrained(run)
     match kind:
@@ -65,20 +63,10 @@ def export(
             with replace_file(out) as new:
                 shutil.copyfile(run / BACKBONE if run.is_dir() else run, new)
             lines = _load(out)
-    print(f"{out}: {name_run(backbone)}\n\n{lines}")
+    print(f"# {out}: {name_run(backbone)}\n\n{lines}")
     if kind == "hub":
-        print(f"\nAdd the licence to {out / 'README.md'}, and upload it: hf upload user/name {out}")
+        print(f"\n# Add the licence to {out / 'README.md'}, and upload it: hf upload user/name {out}")
 
 
 def _load(path: Path) -> str:
     return f"from lightly_aug.weights import Backbone\n\nbackbone = Backbone.from_pretrained({str(path)!r}).freeze()"
-
-
-def _prepare_folder(folder: Path) -> None:
-    """Make a folder, before the work begins."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"lightly-aug export: --out must be a folder for --format hub, got {folder}: {error.strerror}"
-        ) from None

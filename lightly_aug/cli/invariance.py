@@ -3,34 +3,36 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from lightly_aug import Normalize, __version__
+from lightly_aug import __version__
 from lightly_aug.atomic import replace_file
+from lightly_aug.choices import MAX_PIXELS
 from lightly_aug.cli.arguments import (
     BatchSize,
     Decode,
     Device,
     MaxPixels,
+    OnUnreadable,
     Seed,
     find_decode,
     find_device,
     find_images,
-    prepare_out,
 )
-from lightly_aug.cli.backbone import load_run
-from lightly_aug.evaluate import Invariance, InvarianceComparison, compare_invariance, count_passes, measure_invariance
-from lightly_aug.images import MAX_PIXELS
+from lightly_aug.cli.backbone import hash_weights, load_run, take_readable
+from lightly_aug.cli.folders import prepare_out
+from lightly_aug.cli.printing import print_markdown
 from lightly_aug.optional import extra
-from lightly_aug.photographs import class_names
-from lightly_aug.plot import invariance_bars, invariance_curves
-from lightly_aug.status import show_steps, show_wait
-from lightly_aug.weights import BACKBONE, Backbone
+from lightly_aug.status import count_of, show_steps, show_wait
 
 with extra("train"):
     import typer
+
+if TYPE_CHECKING:
+    from lightly_aug.evaluate import Invariance, InvarianceComparison
+    from lightly_aug.weights import Backbone
 
 __all__ = ["invariance"]
 
@@ -53,10 +55,7 @@ class _Asked:
         """Return a digest of all that the result depends on."""
         images = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
         options = [self.labels, self.layers, self.draws, self.decode, self.seed, __version__]
-        digest = hashlib.sha256(json.dumps([images, options]).encode())
-        with (run / BACKBONE if run.is_dir() else run).open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-        return digest.hexdigest()
+        return hashlib.sha256(json.dumps([images, options, hash_weights(run)]).encode()).hexdigest()
 
 
 def invariance(
@@ -71,6 +70,7 @@ def invariance(
     device: Device = "",
     decode: Decode = None,
     max_pixels: MaxPixels = MAX_PIXELS,
+    on_error: OnUnreadable = "raise",
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("invariance"),
 ) -> None:
@@ -79,26 +79,28 @@ def invariance(
     Writes invariance.json, invariance.md, bars in invariance.png and curves over strengths in curves.png. A backbone
     that was measured with the same images and options before is not measured again.
     """
-    prepare_out("invariance", out / "invariance.json")
-    found = find_images(data)
+    from lightly_aug.evaluate import compare_invariance
+    from lightly_aug.photographs import class_names
+
+    prepare_out(out, folder=True)
+    names, found = _name_runs(runs), find_images(data)
+    loaded = [load_run(run, decode, device, max_pixels) for run in runs]  # all, so that none is measured in vain
+    found = take_readable(found, loaded[0], on_error, workers=2)
     if len(found) < 5:
-        raise ValueError(f"lightly-aug invariance: {data} must hold at least 5 images, got {len(found)}")
+        raise ValueError(f"{data} must hold at least 5 images, got {len(found)}")
     count = min(images, len(found))
     files = [found[i * len(found) // count] for i in range(count)]
     named = [name for name in (part.strip() for part in layers.split(",")) if name]
     asked = _Asked(files, class_names(data, files), named, draws, batch_size, device, decode, max_pixels, seed)
-    names = _name_runs(runs)
-    # all at first, so that none is measured in vain
-    loaded = [load_run(run, decode, device, max_pixels) for run in runs]
     networks = [_measure(*each, asked, out) for each in zip(loaded, runs, names, strict=True)]
     comparison = compare_invariance(networks)
     with show_wait("drawing"):
         _write(out, comparison, files[0])
-    _print_table(comparison)
+    print_markdown(f"Invariance: 1 is full, 0 as different as another image.\n\n{comparison.table()}")
     for network in networks:
         for use in network.use.values():
             print(f"{network.name}: {use}")
-    print(f"{out}: {len(networks)} backbones on {count} images")
+    print(f"{out}: {count_of(len(networks), 'backbone')} on {count_of(count, 'image')}")
 
 
 def _name_runs(runs: Sequence[Path]) -> list[str]:
@@ -106,11 +108,14 @@ def _name_runs(runs: Sequence[Path]) -> list[str]:
     short = [run.resolve().name for run in runs]
     names = [name if short.count(name) == 1 else str(run) for name, run in zip(short, runs, strict=True)]
     if len(set(names)) < len(names):
-        raise ValueError(f"lightly-aug invariance: runs must be different, got {' '.join(map(str, runs))}")
+        raise ValueError(f"runs must be different, got {' '.join(map(str, runs))}")
     return names
 
 
-def _measure(saved: Backbone, run: Path, name: str, asked: _Asked, out: Path) -> Invariance:
+def _measure(saved: "Backbone", run: Path, name: str, asked: _Asked, out: Path) -> "Invariance":
+    from lightly_aug import Normalize
+    from lightly_aug.evaluate import InvarianceComparison, compare_invariance, count_passes, measure_invariance
+
     digest = asked.fingerprint(run)
     kept = out / "runs" / f"{digest[:16]}.json"
     if kept.is_file():
@@ -145,11 +150,13 @@ def _measure(saved: Backbone, run: Path, name: str, asked: _Asked, out: Path) ->
     return network
 
 
-def _rename(network: Invariance, name: str) -> Invariance:
-    return Invariance(**vars(network) | {"name": name})
+def _rename(network: "Invariance", name: str) -> "Invariance":
+    return replace(network, name=name)
 
 
-def _write(out: Path, comparison: InvarianceComparison, image: Path) -> None:
+def _write(out: Path, comparison: "InvarianceComparison", image: Path) -> None:
+    from lightly_aug.plot import invariance_bars, invariance_curves
+
     for file, text in (("invariance.json", comparison.to_json()), ("invariance.md", comparison.report())):
         with replace_file(out / file) as new:
             new.write_text(text, encoding="utf-8")
@@ -159,14 +166,3 @@ def _write(out: Path, comparison: InvarianceComparison, image: Path) -> None:
     ):
         with replace_file(out / file) as new:
             figure.savefig(new, dpi=110)
-
-
-def _print_table(comparison: InvarianceComparison) -> None:
-    with extra("train"):
-        from rich.console import Console
-        from rich.table import Table
-    head, *rows = comparison.rows()
-    table = Table(*head, title="invariance: 1 is full, 0 as different as another image", title_justify="left")
-    for row in rows:
-        table.add_row(*row, style="bold" if row[1] == "all, as drawn" else "")
-    Console().print(table)

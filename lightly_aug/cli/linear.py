@@ -2,17 +2,12 @@
 
 from contextlib import suppress
 from math import inf
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from lightly_aug.cli.arguments import BatchSize, Decode, Device, MaxPixels, Seed, Workers, prepare_folder
-from lightly_aug.cli.backbone import Run, load_run, name_run
-from lightly_aug.cli.classifier import Overwrite, find_running, split_files
-from lightly_aug.cli.labelled import Data, Test, embed_labelled, find_labelled, name_tested
-from lightly_aug.evaluate import linear_scores
-from lightly_aug.images import MAX_PIXELS
+from lightly_aug.cli.arguments import Seed
+from lightly_aug.cli.backbone import name_run
+from lightly_aug.cli.labelled import Asked, embed_labelled, takes_labelled
 from lightly_aug.optional import extra
-from lightly_aug.report import spread_scores, write_classification
 from lightly_aug.status import show_wait
 
 with extra("train"):
@@ -21,10 +16,9 @@ with extra("train"):
 __all__ = ["linear"]
 
 
+@takes_labelled
 def linear(
-    run: Run,
-    data: Data,
-    test: Test = None,
+    asked: Asked,
     protocol: Annotated[
         Literal["fast", "papers"],
         typer.Option(
@@ -37,45 +31,38 @@ def linear(
     ] = "1.0",
     epochs: Annotated[int, typer.Option(min=1, help="papers: passes over the training images.")] = 100,
     seed: Seed = 0,
-    batch_size: BatchSize = 256,
-    workers: Workers = 2,
-    device: Device = "",
-    decode: Decode = None,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    overwrite: Overwrite = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write to; by default RUN/linear or RUN/linear-papers.")
-    ] = None,
 ) -> None:
     """Train a linear classifier on the frozen backbone, and test it.
 
     It writes predictions.csv, metrics.json and confusion.png; by the papers' protocol, which can be stopped and goes on
-    when the command is given again, the classifier, too.
+    when the command is given again, the classifier, too. The folder is then linear-papers.
     """
-    folder = prepare_folder("linear" if protocol == "fast" else "linear-papers", run, out)
-    penalty = _read_c(c)
-    saved, images = load_run(run, decode, device, max_pixels), find_labelled("linear", data, test)
-    names, classes = name_tested(images, data, test), len(images.classes)
-    settings: dict[str, Any] = {"protocol": protocol, "train_images": len(images.train)}
-    if protocol == "papers":
-        from lightly_aug.classify import linear_probe  # takes seconds, which other commands need not wait for
+    from lightly_aug.report import spread_scores, write_classification
 
-        result = linear_probe(
-            saved, *split_files(images), epochs=epochs, batch_size=batch_size, seed=seed,
-            **find_running(folder, workers, device, overwrite=overwrite),
-        )  # fmt: skip
+    penalty = _read_c(c)
+    task = asked.begin("linear" if protocol == "fast" else "linear-papers")
+    settings = {**task.record, "protocol": protocol, "train_images": len(task.images.train)}
+    if protocol == "papers":
+        from lightly_aug.classify import linear_probe
+        from lightly_aug.train.folder import hold_folder
+
+        with hold_folder("linear", task.training["out"]):
+            result = linear_probe(task.saved, epochs=epochs, seed=seed, **task.training)
         scores, labels = result.scores, result.labels
         settings |= {"lr": result.metrics["lr"], "epochs": epochs, "seed": seed}
     else:
-        embedded = embed_labelled(saved, images, folder / "features.npz", batch_size, workers, device)
+        from lightly_aug.evaluate import linear_scores
+
+        embedded = embed_labelled(task)
         with show_wait("fitting"):
             found = linear_scores(embedded.x, embedded.y, embedded.x_test, c=penalty)
-        scores, labels = spread_scores(found, classes), embedded.y_test
+        scores, labels = spread_scores(found, len(task.images.classes)), embedded.y_test
         settings |= {"c": found.c}
     score = write_classification(
-        folder, scores, labels, names, images.classes, title=f"{name_run(saved)}, linear classifier", settings=settings
-    )
-    print(f"{folder}: {score}, of {len(images.test)} test images in {classes} classes")
+        task.folder, scores, labels, task.names, task.images.classes,
+        title=f"{name_run(task.saved)}, linear classifier", settings=settings,
+    )  # fmt: skip
+    print(f"{task.folder}: {score}, of {task.tested}")
 
 
 def _read_c(text: str) -> float | Literal["cv"]:
@@ -85,4 +72,4 @@ def _read_c(text: str) -> float | Literal["cv"]:
     with suppress(ValueError):
         if 0 < (c := float(text)) < inf:
             return c
-    raise ValueError(f"lightly-aug linear: --c must be a number above 0 or cv, got {text!r}")
+    raise ValueError(f"--c must be a number above 0 or cv, got {text!r}")

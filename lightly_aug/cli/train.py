@@ -5,18 +5,25 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-from lightly_aug.cli.arguments import complete
-from lightly_aug.methods import METHODS
+from lightly_aug.choices import METHOD_NAMES
+from lightly_aug.cli.arguments import check_folder, complete
+from lightly_aug.cli.folders import prepare_out
 from lightly_aug.optional import extra
 from lightly_aug.pretrain_options import PYTHON_ONLY, PretrainOptions, read_options
-from lightly_aug.weights import backbone_names
 
 with extra("train"):
     import typer
 
 __all__ = ["train"]
 
-_COMPLETED: Final = {"method": complete(METHODS), "backbone": complete(backbone_names())}
+
+def _complete_backbone(incomplete: str) -> list[str]:
+    from lightly_aug.weights import backbone_names
+
+    return complete(backbone_names())(incomplete)
+
+
+_COMPLETED: Final = {"method": complete(METHOD_NAMES), "backbone": _complete_backbone}
 
 
 def _parameter(option: Field[Any]) -> inspect.Parameter:
@@ -39,23 +46,26 @@ def _parameter(option: Field[Any]) -> inspect.Parameter:
 
 def train(ctx: typer.Context, data: Path | None, config: Path | None, **options: Any) -> None:
     """Train a backbone on a folder of images, without labels; a run can be stopped and resumed at any time."""
-    from lightly_aug.distributed import rank
-    from lightly_aug.train import pretrain  # takes seconds, which other commands need not wait for
-
-    with extra("train"):
-        from lightning.fabric.utilities.exceptions import MisconfigurationException
-
     chosen = {} if config is None else read_options(config)
     given = {name for name in options if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")}
     chosen |= {name: options[name] for name in given}
     found = chosen.pop("data", None) if data is None else data
     chosen.pop("data", None)
     if found is None:
-        raise ValueError("lightly-aug train: give a folder of images, or a --config that names one")
+        raise ValueError("give a folder of images, or a --config that names one")
+    out = PretrainOptions(**chosen).out  # which checks the options before anything large is imported
+    prepare_out(Path(out), folder=True)
+    check_folder(Path(found))
+    from lightly_aug.distributed import rank
+    from lightly_aug.train import pretrain
+
+    with extra("train"):
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     try:
         result = pretrain(found, **chosen)
     except MisconfigurationException as error:
-        raise ValueError(f"lightly-aug train: Lightning cannot train with these options: {error}") from None
+        raise ValueError(f"Lightning cannot train with these options: {error}") from None
     if rank() > 0:
         return  # the first process tells
     print(f"{result.folder}: " + ", ".join(f"{name} {value:.3f}" for name, value in sorted(result.metrics.items())))

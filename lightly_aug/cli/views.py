@@ -1,24 +1,29 @@
 """The command `lightly-aug views`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
+from lightly_aug.atomic import replace_file
 from lightly_aug.checks import check_choice
-from lightly_aug.cli.arguments import Folder, Seed, complete, find_images, prepare_out
-from lightly_aug.explore import PRESETS
+from lightly_aug.choices import METHOD_NAMES
+from lightly_aug.cli.arguments import Folder, Seed, complete, find_images
+from lightly_aug.cli.folders import prepare_out
 from lightly_aug.optional import extra
-from lightly_aug.status import show_wait
+from lightly_aug.status import count_of, show_wait
 
 with extra("train"):
     import typer
 
 __all__ = ["views"]
 
+_NAMES: Final = (*METHOD_NAMES, "image", "shape", "texture", "color")
+"""The keys of `lightly_aug.explore.PRESETS`."""
+
 
 def views(
     folder: Folder,
     method: Annotated[
-        str, typer.Option(help=f"Views to draw: {', '.join(PRESETS)}.", autocompletion=complete(PRESETS))
+        str, typer.Option(help=f"Views to draw: {', '.join(_NAMES)}.", autocompletion=complete(_NAMES))
     ] = "simclr",
     size: Annotated[int, typer.Option(min=1, help="Side of the views in pixels.")] = 224,
     rows: Annotated[int, typer.Option(min=1, help="Number of images.")] = 6,
@@ -27,12 +32,14 @@ def views(
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("views.png"),
 ) -> None:
     """Draw images and their views, with the drawn numbers as captions."""
-    check_choice("lightly-aug views", list(PRESETS), **{"--method": method})
-    prepare_out("views", out)
+    check_choice("lightly-aug", _NAMES, **{"--method": method})
+    prepare_out(out)
     files = find_images(folder)
     chosen = files[:: max(1, len(files) // rows)][:rows]
-    preset = PRESETS[method]
+    from lightly_aug.explore import PRESETS
+
+    preset, images = PRESETS[method], count_of(len(chosen), "image")
     title = f"{preset.title}, views of {size} pixels, seed {seed}"
-    with show_wait(f"drawing {len(chosen)} images and their views"):
-        preset.views(size, seed=seed).show(chosen, draws=draws, title=title).savefig(out, dpi=110)
-    print(f"{out}: {len(chosen)} images, views of {method} at {size} pixels, seed {seed}")
+    with show_wait(f"drawing {images} and their views"), replace_file(out) as new:
+        preset.views(size, seed=seed).show(chosen, draws=draws, title=title).savefig(new, dpi=110)
+    print(f"{out}: {images}, views of {method} at {size} pixels, seed {seed}")

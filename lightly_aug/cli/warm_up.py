@@ -5,25 +5,20 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from lightly_aug import (
-    ColorJitter,
-    MultiViewCollateFunction,
-    Normalize,
-    RandomGaussianBlur,
-    RandomResizedCrop,
-    View,
-)
-from lightly_aug.engines import choose, load
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["render_small", "warm_up"]
 
 
 def warm_up() -> None:
     """Compile the fast engines ahead, so that no process waits for it: once on a machine, or in a Dockerfile."""
+    import torch
+
+    from lightly_aug.engines import choose, load
+
     _round_time_of_kernels()
     began = perf_counter()
     engine = load("cpu")
@@ -31,12 +26,11 @@ def warm_up() -> None:
     folder, found = engine.find_compiled()
     seconds = perf_counter() - began
     if folder is None:
-        raise OSError("lightly-aug warm-up: the CPU engine was compiled, but cannot be kept: see the warning above")
+        raise OSError("the CPU engine was compiled, but cannot be kept: see the warning above")
     asked = os.environ.get("NUMBA_CACHE_DIR")
     if asked and not Path(folder).resolve().is_relative_to(Path(asked).resolve()):
         raise OSError(
-            f"lightly-aug warm-up: NUMBA_CACHE_DIR must be a folder that can be written, got {asked}: the CPU engine "
-            f"is kept in {folder}"
+            f"NUMBA_CACHE_DIR must be a folder that can be written, got {asked}: the CPU engine is kept in {folder}"
         )
     done = "was compiled before: it loads in" if found else "is compiled: it took"
     print(f"The CPU engine {done} {seconds:.1f} s, and is kept in {folder}")
@@ -59,12 +53,24 @@ def _round_time_of_kernels() -> None:
         os.utime(spec.origin, (seconds, seconds))
 
 
-def render_small(device: torch.device) -> None:
+def render_small(device: "torch.device") -> None:
     """Render small views with the GPU engine, which makes Triton compile its kernels for each dtype of views.
 
     Args:
         device: Where to render.
     """
+    import numpy as np
+    import torch
+
+    from lightly_aug import (
+        ColorJitter,
+        MultiViewCollateFunction,
+        Normalize,
+        RandomGaussianBlur,
+        RandomResizedCrop,
+        View,
+    )
+
     colours = ColorJitter(0.4, 0.4, 0.4, 0.1, p=1.0), RandomGaussianBlur((1.0, 1.0), 1.0), Normalize(0.5, 0.5)
     views = [
         View(RandomResizedCrop(16, interpolation="bilinear"), *colours),

@@ -125,7 +125,12 @@ def extract_features(
                 _embed_part(embed, batches, parts / f"{number:06}.npz", device, step, labels is None)
     except Exception as error:
         problem = error
-    _meet(problem)
+    try:
+        _meet(problem)
+    except Exception:
+        if rank() == 0 and not any(parts.glob("[0-9]*.npz")):
+            rmtree(parts)  # there is nothing to go on from
+        raise
     return len(names), _run_first(join)
 
 

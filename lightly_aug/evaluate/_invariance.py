@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightly_aug.checks import check_integer
+from lightly_aug.choices import MAX_PIXELS
 from lightly_aug.evaluate._embedder import OUTPUT, Embedder
 from lightly_aug.evaluate._estimate import Estimate
 from lightly_aug.evaluate._firing import Firing, firing_score
@@ -17,7 +18,7 @@ from lightly_aug.evaluate._invariance_score import invariance_score
 from lightly_aug.evaluate._read_out import ReadOut, read_out
 from lightly_aug.evaluate._strengths import CHANGES, Change, crop_columns
 from lightly_aug.evaluate._use import Use, class_use
-from lightly_aug.images import MAX_PIXELS, Background
+from lightly_aug.images import Background
 from lightly_aug.invariances import Color, Shape, Texture
 from lightly_aug.operations import Floats, Normalize, Operation, RandomResizedCrop
 from lightly_aug.options import Options

@@ -14,6 +14,7 @@ from lightly_aug.explore.page import Tab
 from lightly_aug.explore.recipe import choose
 from lightly_aug.explore.state import State
 from lightly_aug.optional import extra
+from lightly_aug.status import count_of
 from lightly_aug.weights import Backbone
 
 with extra("explore"):
@@ -141,7 +142,7 @@ def serve(
         LocalOnly(app), log_level="critical", timeout_graceful_shutdown=1, ws_per_message_deflate=False
     )
     url = f"http://{_HOST}:{listening.getsockname()[1]}"
-    print(f"{url} shows {len(files)} images of {folder}; Ctrl-C ends it", flush=True)
+    print(f"{url} shows {count_of(len(files), 'image')} of {folder}; Ctrl-C ends it", flush=True)
     if show:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from lightly_aug.optional import extra
-from lightly_aug.plot._page import HAIRLINE
+from lightly_aug.plot._page import HAIRLINE, shorten, wrap_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def confusion(counts: Tensor, classes: Sequence[str], *, title: str = "") -> Fig
 
     Args:
         counts: Numbers of images `(c, c)` by true and predicted class.
-        classes: Names of the c classes.
+        classes: Names of the c classes; the middle of long ones is left out.
         title: Title of the figure.
 
     Returns:
@@ -49,16 +49,17 @@ def confusion(counts: Tensor, classes: Sequence[str], *, title: str = "") -> Fig
     numbers = counts.cpu().numpy()
     shares = numbers / np.maximum(numbers.sum(1, keepdims=True), 1)
     side = 2.2 + min(0.36 * len(classes), 9.0)
-    figure = Figure(figsize=(side + 1.0, side + 0.4 * bool(title)), layout="constrained")
+    lines = wrap_title(title, side + 1.0)  # that of two classes is narrow
+    figure = Figure(figsize=(side + 1.0, side + 0.2 * bool(title) + 0.2 * len(lines)), layout="constrained")
     if title:
-        figure.suptitle(title, fontsize=12, weight="bold")
+        figure.suptitle("\n".join(lines), fontsize=12, weight="bold", parse_math=False)
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     step = max(1, len(classes) // 50)
     ticks = range(0, len(classes), step)
-    names = [classes[i] for i in ticks]
-    axes.set_xticks(ticks, names, rotation=90, fontsize=8)
-    axes.set_yticks(ticks, names, fontsize=8)
+    names = [shorten(classes[i]) for i in ticks]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=8, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     axes.spines[:].set(color=HAIRLINE, linewidth=0.5)
     if len(classes) <= _WRITTEN:

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightly_aug.images import to_array
 from lightly_aug.operations import Floats
 from lightly_aug.optional import extra
-from lightly_aug.plot._page import HAIRLINE, SHOWN, choose_colours, show
+from lightly_aug.plot._page import HAIRLINE, SHOWN, choose_colours, shorten, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def embedding(
         features: Features `(n, d)`, d >= 2; or several of them, of the same images, to draw side by side.
         labels: Integers `(n,)` from 0 to len(classes) - 1, and -1 for single images without a label, which are gray;
             None for images without labels.
-        classes: Names of the labels.
+        classes: Names of the labels; the middle of long ones is left out.
         values: Numbers `(n,)`, such as a brightness or a loss, to colour images without labels by.
         value_name: Text at the bar of colours.
         title: Title of the figure.
@@ -71,11 +71,11 @@ def embedding(
     if titles and len(titles) != len(panels):
         raise ValueError(f"embedding: titles must be one for each of {len(panels)} features, got {len(titles)}")
     _check(panels, labels, classes, values, images)
-    in_legend = len(classes) > 10
+    classes, in_legend = [shorten(name) for name in classes], len(classes) > 10
     aside = 1.4 * in_legend + 0.9 * (values is not None)
     figure = Figure(figsize=(5.6 * len(panels) + aside, 5.6 + 0.4 * bool(title)), layout="constrained")
     if title:
-        figure.suptitle(title, fontsize=13)
+        figure.suptitle(title, fontsize=13, parse_math=False)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for i, (axes, panel) in enumerate(zip(row, panels, strict=True)):
         places = _reduce(panel)
@@ -90,7 +90,9 @@ def embedding(
         axes.spines[:].set(color=HAIRLINE, linewidth=0.5)
         axes.set_title(titles[i] if titles else "", fontsize=11)
     if in_legend:
-        row[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+        legend = row[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     if values is not None:
         figure.colorbar(row[-1].collections[0], ax=row, shrink=0.7, label=value_name)
     return figure
@@ -153,7 +155,18 @@ def _scatter(axes: Axes, places: Floats, labels: NDArray[Any], classes: Sequence
         axes.scatter(here[:, 0], here[:, 1], s=26, color=colour, edgecolors="white", linewidths=0.4, label=name)
         if write_names and len(here):
             x, y = np.median(here, axis=0)
-            axes.text(x, y, name, ha="center", va="center", fontsize=9, weight="bold", zorder=4, path_effects=casing)
+            axes.text(
+                x,
+                y,
+                name,
+                ha="center",
+                va="center",
+                fontsize=9,
+                weight="bold",
+                zorder=4,
+                path_effects=casing,
+                parse_math=False,
+            )
 
 
 def _scatter_values(axes: Axes, places: Floats, values: Tensor | None) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightly_aug.checks import check_integer
 from lightly_aug.images import to_array
-from lightly_aug.plot._page import HAIRLINE, SHOWN, draw_block, lay_out, write_below
+from lightly_aug.plot._page import HAIRLINE, SHOWN, draw_block, lay_out, shorten, write_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def neighbours(
     similarity[torch.arange(len(chosen)), chosen] = -2  # an image is not its own neighbour
     values, found = similarity.topk(min(count, len(images) - 1))
     side, columns = 1.3, found.shape[1] + 1
-    texts = [[_shorten(text, side) for text in group] for group in (captions, names) if group is not None]
+    texts = [[shorten(text, int(17 * side)) for text in group] for group in (captions, names) if group is not None]
     figure, table = lay_out(len(chosen), [side] * columns, side, 1 + len(texts), title=title)
 
     def draw(axes: Axes, i: int, last: str, frame: str) -> None:
@@ -96,14 +96,3 @@ def _choose_queries(queries: int | Sequence[int], n: int) -> list[int]:
     if not indices or max(indices) >= n:
         raise ValueError(f"neighbours: queries must be indices of {n} images, got {indices}")
     return indices
-
-
-def _shorten(text: str, width: float) -> str:
-    """Leave out the middle of a text that is wider than a cell.
-
-    Example:
-        >>> _shorten("IMG_20240131_120000_003.jpg", 1.3)
-        'IMG_2024013…00_003.jpg'
-    """
-    most = int(17 * width)
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"

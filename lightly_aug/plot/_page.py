@@ -25,8 +25,10 @@ __all__ = [
     "draw_block",
     "lay_out",
     "measure_block",
+    "shorten",
     "show",
     "shrink",
+    "wrap_title",
     "write_below",
 ]
 
@@ -82,7 +84,7 @@ def lay_out(
         from matplotlib.figure import Figure
     section = sum(widths) + _GAP * (len(widths) + 2)
     width = section * sections
-    title_lines = textwrap.wrap(title, max(1, int(8.5 * width)))
+    title_lines = wrap_title(title, width)
     heads = ["\n".join(textwrap.wrap(head, max(1, int(12 * own)))) for head, own in zip(heads, widths, strict=False)]
     head_lines = max((head.count("\n") + 1 for head in heads), default=0)
     above = _GAP + 0.3 * bool(title) + 0.2 * max(0, len(title_lines) - 1) + 0.05 * bool(heads) + 0.17 * head_lines
@@ -91,8 +93,9 @@ def lay_out(
     figure = Figure(figsize=(width, height))
     if title:
         figure.suptitle(
-            "\n".join(title_lines), x=_GAP / width, y=1 - _GAP / height, ha="left", va="top", fontsize=12, weight="bold"
-        )
+            "\n".join(title_lines), x=_GAP / width, y=1 - _GAP / height, ha="left", va="top", fontsize=12,
+            weight="bold", parse_math=False,
+        )  # fmt: skip
     cells = [
         (section * number + sum(widths[:i]) + _GAP * (i + 1), own)
         for number in range(sections)
@@ -147,7 +150,23 @@ def show(axes: Axes, image: NDArray[Any], box: tuple[float, float, float, float]
 
 
 def write_below(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=7, y=0, va="top", pad=-4, linespacing=1.15)
+    # names of files and classes are no formulas, whatever they hold
+    axes.set_title(text, fontsize=7, y=0, va="top", pad=-4, linespacing=1.15, parse_math=False)
+
+
+def wrap_title(title: str, width: float) -> list[str]:
+    """Return the lines of a bold title of size 12 on a figure so many inches wide."""
+    return textwrap.wrap(title, max(1, int(8.5 * width)))
+
+
+def shorten(text: str, most: int = 20) -> str:
+    """Leave out the middle of a text that is longer.
+
+    Example:
+        >>> shorten("n02101006 Gordon setter")
+        'n02101006 …on setter'
+    """
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
 
 
 def choose_colours(count: int) -> list[str]:

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
+from lightly_aug.choices import MAX_PIXELS, OnError
 from lightly_aug.collate import BaseCollateFunction, MultiViewCollateFunction
-from lightly_aug.images import MAX_PIXELS, image_files
+from lightly_aug.images import image_files
 from lightly_aug.indexed import EpochSampler, Indexed
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
-from lightly_aug.options import OnError
 from lightly_aug.photographs import class_names
 from lightly_aug.recipes import ImageCollateFunction
 from lightly_aug.samples import take_images

@@ -12,8 +12,9 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -40,6 +41,7 @@ __all__ = [
     "SaveBackbone",
     "WriteFacts",
     "build_csv_logger",
+    "hold_folder",
     "is_first_process",
     "note_run",
     "prepare_folder",
@@ -90,6 +92,59 @@ def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> No
                 pass
     except OSError as error:
         raise ValueError(f"pretrain: out must be a folder to write to, got {folder}: {error.strerror}") from None
+
+
+@contextmanager
+def hold_folder(owner: str, folder: Path) -> Iterator[None]:
+    """Hold the folder of a run, so that no other run writes into it until this context or the process ends.
+
+    It is held by a lock of the system on the file `.lock`, which ends with its process, however that ends. Only the
+    first process of a run takes it. Where there are no such locks, as on Windows, nothing is held. A folder that was
+    made here and in which nothing was written is removed.
+
+    Args:
+        owner: Function that trains, for the message.
+        folder: The folder; it is made.
+
+    Raises:
+        ValueError: Another process holds it, or it cannot be written to.
+    """
+    if not is_first_process() or find_spec("fcntl") is None:
+        yield
+        return
+    import fcntl
+
+    file, new = folder / ".lock", not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = file.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{owner}: out must be a folder to write to, got {folder}: {error.strerror}") from None
+    with opened:
+        try:
+            fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the workers of a loader would keep that of flock
+            held = file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat())  # else it just ended
+        except (BlockingIOError, PermissionError):
+            held = False
+        except OSError as error:  # of a file system without locks
+            warnings.warn(f"{folder} cannot be locked against a second run: {error.strerror}", stacklevel=3)
+            held = True
+        if not held:
+            opened.seek(0)
+            raise ValueError(
+                f"{owner}: another run writes to {folder} ({opened.read().strip()}): choose another --out (in Python "
+                "out=), or wait for its end"
+            )
+        opened.truncate(0)
+        opened.write(f"process {os.getpid()} on {platform.node()}")
+        opened.flush()
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+            if new:
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lightly_aug.checks import check_choice
+from lightly_aug.status import count_of
 from lightly_aug.train.lars import LARS
 
 __all__ = ["PAPERS", "SMALL", "Optimization", "Paper", "choose_optimization"]
@@ -167,7 +168,7 @@ class Optimization:
         path = path or f"to {self.final_lr * peak:g}"
         rise = ""
         if self.warmup:
-            rise = f", warm-up {warmup} steps"
+            rise = f", warm-up {count_of(warmup, 'step')}"
             if self.warmup > epochs / 10:
                 rise += f" (a tenth of the run, not {self.warmup:g} epochs)"
         decay = f"weight decay {self.weight_decay:g}"

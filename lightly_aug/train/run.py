@@ -21,6 +21,7 @@ from lightly_aug.optional import extra
 from lightly_aug.options import refuse_argument
 from lightly_aug.plot import training_curves
 from lightly_aug.pretrain_options import PretrainOptions
+from lightly_aug.status import count_of
 from lightly_aug.train.build import (
     build_model,
     build_network,
@@ -47,6 +48,7 @@ from lightly_aug.train.folder import (
     SaveBackbone,
     WriteFacts,
     build_csv_logger,
+    hold_folder,
     note_run,
     prepare_folder,
     quiet,
@@ -132,6 +134,12 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         ValueError: An option is out of range, there are too few images, or the folder holds another run.
         ModuleNotFoundError: Packages of the extra "train" are not installed.
     """
+    with hold_folder("pretrain", Path(options.out)):
+        return _train(data, options)
+
+
+def _train(data: Any, options: PretrainOptions) -> Pretrained:
+    """Train in a folder that no other run writes to."""
     source = find_source(data, options.image)
     collate = build_views(source, options)
     normalize = find_normalize(collate)
@@ -276,11 +284,11 @@ def _describe(
 ) -> list[str]:
     """Say what the run trains with, and what was scaled; warn if the batch is too small for the method."""
     row, title = PAPERS[options.method], METHODS[options.method].title
-    images = f"{source.count:,} images" if source.count else "a stream of images"
+    images = count_of(source.count, "image") if source.count else "a stream of images"
     name = options.backbone if isinstance(options.backbone, str) else type(options.backbone).__name__
     lines = [f"{title}, {name}, {images} at {options.size} pixels in batches of {batch}"]
     if batch < options.batch_size and source.count and not isinstance(source.data, DataLoader):
-        lines[0] += f" (not {options.batch_size}, for {source.count:,} images)"
+        lines[0] += f" (not {options.batch_size}, for {count_of(source.count, 'image')})"
     kind = "the paper's heads and queues" if paper else "heads and queues for small data"
     if options.recipe == "auto":
         kind += f", as there are {'at least' if paper else 'fewer than'} {_LARGE:,} images"
