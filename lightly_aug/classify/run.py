@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from lightly_aug.atomic import replace_file
@@ -169,6 +170,20 @@ class _Loaders(NamedTuple):
     test: DataLoader[Any]
 
 
+class _Batches(NamedTuple):
+    """The batches of an epoch on one device.
+
+    Attributes:
+        each: Images in a batch; the last one may have fewer.
+        count: Number of batches.
+        drop_last: Whether the last image is left out, which would be alone in its batch.
+    """
+
+    each: int
+    count: int
+    drop_last: bool
+
+
 def train_classifier(
     recipe: Recipe,
     start: Start,
@@ -217,10 +232,8 @@ def train_classifier(
         owner, collate, augment, learnt[0], scale=recipe.scale, seed=recipe.seed,
         render="worker" if on_cpu else "late",
     )  # fmt: skip
-    each = min(recipe.batch_size, len(learnt)) // devices
-    if each < 1:
-        raise ValueError(f"{owner}: batches must hold an image for each of {devices} devices, got {recipe.batch_size}")
-    steps = recipe.epochs * (math.ceil(len(learnt) / devices) // each)
+    batches = _plan_batches(recipe, network, len(learnt), devices)
+    each, steps = batches.each, recipe.epochs * batches.count
     settings = _list_settings(recipe, network, learnt, held, collates, devices=devices, precision=precision)
     folder = None if out is None else Path(out)
     checkpoint = None if folder is None else _prepare_folder(owner, folder, settings, overwrite=overwrite)
@@ -239,7 +252,15 @@ def train_classifier(
     tested_each = max(1, recipe.batch_size // devices)
     with quiet():
         loaders = _Loaders(
-            training_loader(Source(learnt), collates.train, batch=each, workers=count, seed=recipe.seed, pin=pin),
+            training_loader(
+                Source(learnt),
+                collates.train,
+                batch=each,
+                workers=count,
+                seed=recipe.seed,
+                pin=pin,
+                drop_last=batches.drop_last,
+            ),
             None
             if held is None
             else evaluation_loader(held, collates.still, batch=tested_each, workers=count, pin=pin),
@@ -249,6 +270,11 @@ def train_classifier(
         f"{owner}: {len(learnt):,} images of {len(learnt.classes)} classes at {collates.size} pixels in batches of "
         f"{each * devices}, {steps:,} steps" + (f"; going on from {checkpoint}" if checkpoint else "")
     )
+    if batches.drop_last:
+        say(
+            f"{owner}: each epoch leaves out its last {'image' if devices == 1 else f'{devices} images'}, as BatchNorm "
+            "has no statistics of a single image; which these are differs from epoch to epoch"
+        )
     fit(trainer, module, loaders.train, checkpoint, how="when it is started again")
     sweep = _choose(trainer, module, loaders.holdout, held, recipe)
     scores = _predict(trainer, module, loaders.test, len(tested))
@@ -273,6 +299,23 @@ def train_classifier(
         save_classifier(classifier, folder / CLASSIFIER, collates=collates, backbone=named, notes=notes)
         _write_json(folder / "metrics.json", metrics)
     return TrainedClassifier(scores, labels, learnt.classes, classifier, collates.still, metrics, settings, folder)
+
+
+def _plan_batches(recipe: Recipe, network: nn.Module, images: int, devices: int) -> _Batches:
+    """Divide the images of an epoch into batches, of which the last may be smaller.
+
+    Raises:
+        ValueError: There are fewer images in a batch than devices.
+    """
+    if recipe.batch_size < devices:
+        raise ValueError(
+            f"{recipe.name}: batch_size must be an image for each of {devices} devices or more, got {recipe.batch_size}"
+        )
+    own = math.ceil(images / devices)  # the sampler repeats images where these are no multiple
+    each = min(recipe.batch_size // devices, own)
+    normalized = recipe.network_lr is not None and any(isinstance(part, _BatchNorm) for part in network.modules())
+    drop_last = normalized and each > 1 and own % each == 1
+    return _Batches(each, own // each if drop_last else math.ceil(own / each), drop_last)
 
 
 def _divide(recipe: Recipe, images: Labelled) -> tuple[Labelled, Labelled | None]:

@@ -162,6 +162,7 @@ def training_loader(
     seed: int,
     pin: bool,
     labelled: float | None = None,
+    drop_last: bool = True,
 ) -> DataLoader[Any]:
     """Return the loader of the training, which knows its place and can go on from it.
 
@@ -173,6 +174,7 @@ def training_loader(
         seed: Seed of the order.
         pin: Keep batches in page-locked memory.
         labelled: Share of the images whose labels are in the batches, half of each batch, for PAWS; None for no labels.
+        drop_last: Leave out the images at the end of an epoch that do not fill a batch.
 
     Raises:
         ValueError: Labels are wanted, and there are none.
@@ -183,7 +185,7 @@ def training_loader(
     }  # fmt: skip
     if labelled is not None:
         return _support_loader(source, batch, seed=seed, labelled=labelled, **options)
-    options["drop_last"] = True
+    options["drop_last"] = drop_last
     if isinstance(data, IterableDataset):
         return DataLoader(data, batch, **options)
     dataset = data if isinstance(data, Indexed) else Indexed(data)
