@@ -191,7 +191,12 @@ def _watching(
         source if options.evaluate == "auto" else None if options.evaluate == "none" else find_source(options.evaluate)
     )
     size = options.size
-    if labelled is not None and len(labelled.classes) > 1:
+    if labelled is not None and labelled is not source and not labelled.testable:
+        raise ValueError(
+            "pretrain: evaluate must hold labelled images of two classes or more, and two or more of one of them, got "
+            f"{len(labelled.labels)} labels of {len(labelled.classes)} classes"
+        )
+    if labelled is not None and labelled.testable:
         train, test = evaluation_loaders(
             labelled,
             size=size,
