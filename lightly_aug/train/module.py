@@ -1,7 +1,6 @@
 """The LightningModule that trains any method."""
 
 import time
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +14,7 @@ from lightly_aug.models.base import SSLModel
 from lightly_aug.optional import extra
 from lightly_aug.train.optimization import SMALL, Optimization
 from lightly_aug.train.sharding import gather_backbone, shard
+from lightly_aug.user_warning import warn_user
 
 with extra("train"):
     from lightning.pytorch import LightningModule
@@ -208,10 +208,9 @@ class PretrainModule(LightningModule):
         self.model.progress = min(1.0, steps / self.total_steps)
         self._compare("start at the same step", steps, "on several machines, out must be a folder that all of them see")
         if total not in (self.total_steps, -1, float("inf")) and self.trainer.is_global_zero:
-            warnings.warn(
+            warn_user(
                 f"PretrainModule: this Trainer takes {total} steps, and the run was planned for {self.total_steps}: "
-                "its schedules keep to that and end there",
-                stacklevel=2,
+                "its schedules keep to that and end there"
             )
 
     def on_train_epoch_start(self) -> None:
@@ -246,11 +245,10 @@ class PretrainModule(LightningModule):
             if self.trainer.is_global_zero and not self._told:
                 self._told = True
                 ranks = [number for number, last in enumerate(ended) if last]
-                warnings.warn(
+                warn_user(
                     f"PretrainModule: the stream of rank {', '.join(map(str, ranks))} ended after {batch_idx + 1} "
                     f"batches, and others have more, which this epoch leaves out: give all {len(ended)} processes as "
-                    "many batches, with WebDataset by resampled=True and with_epoch(...)",
-                    stacklevel=2,
+                    "many batches, with WebDataset by resampled=True and with_epoch(...)"
                 )
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:

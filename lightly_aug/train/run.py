@@ -1,6 +1,5 @@
 """Train a method with one call."""
 
-import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
@@ -56,6 +55,7 @@ from lightly_aug.train.folder import (
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import PAPERS, Optimization
 from lightly_aug.train.watch import Collapse, RunBar, Throughput
+from lightly_aug.user_warning import warn_user
 from lightly_aug.weights import BACKBONE
 
 with extra("train"):
@@ -293,9 +293,8 @@ def _describe(
     lines.append(f"recipe {'paper' if paper else 'small'}: {kind}")
     lines.append(optimization.describe(batch * options.accumulate, total, epochs))
     if batch < row.least:
-        warnings.warn(
+        warn_user(
             f"{title} wants batches of {row.least} images or more ({row.batch:,} in the paper), got {batch}: "
-            f"{row.reason}",
-            stacklevel=4,
+            f"{row.reason}"
         )
     return lines
