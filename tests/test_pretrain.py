@@ -302,3 +302,15 @@ def test_a_stopped_process_goes_on_bit_for_bit(
         assert torch.equal(value, b["state_dict"][key]) if isinstance(value, torch.Tensor) else True, key
     steps = [[row["step"] for row in read_metrics(tmp_path / name) if row["loss"]] for name in ("whole", "stopped")]
     assert steps[0] == steps[1]
+
+
+def test_several_devices_need_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook cannot be started once for each device; torchrun starts the processes itself."""
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # by which Python marks interactive interpreters
+    with pytest.raises(ValueError, match=r"pretrain: devices must be 1 in a notebook .* got 2: .*!python script.py"):
+        pretrain(tmp_path / "none", devices=2, out=tmp_path / "run", **SMALL)
+    with pytest.raises(NotADirectoryError):
+        pretrain(tmp_path / "none", devices=1, out=tmp_path / "run", **SMALL)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(NotADirectoryError):
+        pretrain(tmp_path / "none", devices=2, out=tmp_path / "run", **SMALL)

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -568,6 +569,14 @@ def test_errors() -> None:
     frozen = draw_network().requires_grad_(False)
     with pytest.raises(ValueError, match=r"finetune: backbone must have parameters to train, got none"):
         finetune((frozen, still()), TRAIN, TEST, **CPU)
+
+
+def test_several_devices_need_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # by which Python marks interactive interpreters
+    with pytest.raises(
+        ValueError, match=r"linear_probe: devices must be 1 in a notebook .* got 2: .*!python script.py"
+    ):
+        linear_probe((draw_network(), still()), TRAIN, TEST, devices=2, **CPU)
 
 
 def test_a_training_that_diverges_says_so() -> None:

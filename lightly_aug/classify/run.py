@@ -26,7 +26,7 @@ from lightly_aug.optional import extra
 from lightly_aug.train import AtomicCheckpointIO, Optimization, RunBar, StopSignals, Throughput, find_checkpoint
 from lightly_aug.train.checkpoints import save_checkpoints
 from lightly_aug.train.data import Source, default_workers, training_loader
-from lightly_aug.train.fit import fit
+from lightly_aug.train.fit import check_launch, fit
 from lightly_aug.train.folder import build_csv_logger, is_first_process, quiet, say
 from lightly_aug.weights import Backbone
 
@@ -221,6 +221,7 @@ def train_classifier(
     """
     owner, lr = recipe.name, recipe.network_lr
     check_integer(owner, least=1, devices=devices)
+    check_launch(owner, devices)
     network, collate, named = start
     place = collate.image if isinstance(collate.image, str | int) else None
     if lr is not None and not any(p.requires_grad for p in network.parameters()):

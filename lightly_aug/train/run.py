@@ -41,7 +41,7 @@ from lightly_aug.train.data import (
     training_loader,
 )
 from lightly_aug.train.evaluation import OnlineEvaluation, PairAccuracy, Pictures
-from lightly_aug.train.fit import fit
+from lightly_aug.train.fit import check_launch, fit
 from lightly_aug.train.folder import (
     SaveBackbone,
     WriteFacts,
@@ -132,6 +132,8 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         ValueError: An option is out of range, there are too few images, or the folder holds another run.
         ModuleNotFoundError: Packages of the extra "train" are not installed.
     """
+    if options.strategy in ("auto", "ddp", "fsdp2"):
+        check_launch("pretrain", count_devices(options) * options.num_nodes)
     source = find_source(data, options.image)
     collate = build_views(source, options)
     normalize = find_normalize(collate)
