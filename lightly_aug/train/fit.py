@@ -29,7 +29,7 @@ def check_launch(owner: str, processes: int) -> None:
     """
     if processes > 1 and hasattr(sys, "ps1") and "LOCAL_WORLD_SIZE" not in os.environ:
         raise ValueError(
-            f"{owner}: devices must be 1 in a notebook or an interactive interpreter, got {processes}: each device needs "
+            f"{owner}: devices must be 1 in a notebook or an interactive interpreter, got {processes}: each needs "
             "a process that runs the whole script. Write the call to a file, script.py, under "
             "if __name__ == '__main__':, and start it with !python script.py, or take devices=1"
         )
