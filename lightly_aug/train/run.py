@@ -52,6 +52,7 @@ from lightly_aug.train.folder import (
     read_metrics,
     say,
 )
+from lightly_aug.train.layout import Layout, read_layout
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import PAPERS, Optimization
 from lightly_aug.train.watch import Collapse, RunBar, Throughput
@@ -147,6 +148,7 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
     folder = Path(options.out)
     prepare_folder(folder, source, options)
     checkpoint = find_checkpoint(folder / "checkpoints") if options.resume else None
+    layout = None if checkpoint is None else read_layout(checkpoint)
 
     notes = note_run(source, options, collate, model, paper=paper)
     saving |= {"size": options.size, "normalize": normalize, "notes": notes}
@@ -159,11 +161,14 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
     every = max(1, min(10, source.count // images or 10))  # at least once an epoch
     callbacks += options.callbacks
     trainer = _build_trainer(options, model, folder, callbacks, checkpoint, every)
+    _check_layout(layout, folder, source, trainer.world_size)
     loader = source.data
     if isinstance(loader, DataLoader):
         check_loader(loader, trainer.world_size)
     else:
         workers = default_workers(trainer.num_devices) if options.workers is None else options.workers
+        if layout is not None and not layout.between:
+            workers = layout.workers  # the place in the epoch is known to each of them
         each, pin = batch // trainer.world_size, trainer.strategy.root_device.type == "cuda"
         with quiet():
             loader = training_loader(
@@ -174,12 +179,36 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
     module = PretrainModule(model, optimization, batch_size=images, total_steps=total, seed=options.seed)
     say(*_describe(source, options, optimization, batch=batch, total=total, paper=paper))
     if options.resume:
-        say(f"going on from {checkpoint}" if checkpoint else "no checkpoint to go on from: starting at the beginning")
+        say(_describe_start(checkpoint, total))
     fit(trainer, module, loader, checkpoint, how="with --resume or resume=True")
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero and (folder / "pictures").is_dir():
         training_curves(folder).savefig(folder / "pictures/curves.png", dpi=110)
     return Pretrained(model, read_metrics(folder) | metrics, folder)
+
+
+def _check_layout(layout: Layout | None, folder: Path, source: Source, processes: int) -> None:
+    """Refuse to go on with other images, or within an epoch with another number of processes."""
+    if layout is None:
+        return
+    if layout.images != source.count:
+        raise ValueError(
+            f"pretrain: {folder} holds a run with {layout.images:,} images, not {source.count:,}: resume it with the "
+            "same images, or begin another run"
+        )
+    if layout.processes != processes and not layout.between:
+        raise ValueError(
+            f"pretrain: {folder} holds a run that stopped within an epoch, with devices={layout.processes} in all: "
+            f"resume it with as many, not {processes}; between two epochs the number may change"
+        )
+
+
+def _describe_start(checkpoint: Path | None, total: int) -> str:
+    if checkpoint is None:
+        return "no checkpoint to go on from: starting at the beginning"
+    if int(checkpoint.stem.removeprefix("step-")) >= total:
+        return f"this run is complete: nothing is left to train after {checkpoint}"
+    return f"going on from {checkpoint}"
 
 
 def _watching(
