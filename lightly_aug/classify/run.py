@@ -176,12 +176,12 @@ class _Batches(NamedTuple):
 
     Attributes:
         each: Images in a batch; the last one may have fewer.
-        count: Number of batches.
+        number: How many batches.
         drop_last: Whether the last image is left out, which would be alone in its batch.
     """
 
     each: int
-    count: int
+    number: int
     drop_last: bool
 
 
@@ -235,7 +235,7 @@ def train_classifier(
         render="worker" if on_cpu else "late",
     )  # fmt: skip
     batches = _plan_batches(recipe, network, len(learnt), devices)
-    each, steps = batches.each, recipe.epochs * batches.count
+    each, steps = batches.each, recipe.epochs * batches.number
     settings = _list_settings(recipe, network, learnt, held, collates, devices=devices, precision=precision)
     folder = None if out is None else Path(out)
     checkpoint = None if folder is None else _prepare_folder(owner, folder, settings, overwrite=overwrite)

@@ -69,8 +69,8 @@ def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> No
         )
     if config.exists() and options.resume:
         before, now = read_options(config), {"data": source.name} | options.plain()
-        names = ("data", "method", "backbone", "size", "recipe", "batch_size", "accumulate", "seed", "labelled")
-        names += ("lr", "weight_decay", "optimizer", "warmup")  # the optimiser's state, which is loaded, keeps them
+        names = ["data", "method", "backbone", "size", "recipe", "batch_size", "accumulate", "seed", "labelled"]
+        names += ["lr", "weight_decay", "optimizer", "warmup"]  # the optimiser's state, which is loaded, keeps them
         default = {option.name: option.default for option in fields(PretrainOptions)}
         old, new = ({name: each.get(name, default.get(name)) for name in names} for each in (before, now))
         if other := [f"{name} {old[name]}, not {new[name]}" for name in names if old[name] != new[name]]:

@@ -44,4 +44,5 @@ def read_layout(file: Path) -> Layout | None:
     state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     if "layout" not in state:
         return None
-    return Layout(*state["layout"], state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
+    images, processes, workers = state["layout"]
+    return Layout(images, processes, workers, state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
