@@ -2,7 +2,6 @@
 
 import math
 import operator
-import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Never, SupportsIndex, Unpack, get_args
@@ -22,6 +21,7 @@ from lightly_aug.options import Options, check_options
 from lightly_aug.philox import U64, place_keys, uniforms
 from lightly_aug.samples import Taken, take_images
 from lightly_aug.stages import stage
+from lightly_aug.user_warning import warn_user
 from lightly_aug.view import View, describe_views
 
 if TYPE_CHECKING:
@@ -173,10 +173,9 @@ class BaseCollateFunction:
         taken, arrays, left_out = self._take(samples)
         epoch, batch = self._epochs.count_batch() if taken.epoch is None else (taken.epoch, 0)
         if taken.epoch is not None and self._epoch_was_set:
-            warnings.warn(
+            warn_user(
                 f"{type(self).__name__}.set_epoch has no effect, the EpochSampler of the loader counts the epochs: "
-                "call sampler.set_epoch(epoch)",
-                stacklevel=2,
+                "call sampler.set_epoch(epoch)"
             )
         with stage("pack"):
             images = pack(arrays, taken.names, travels=self.render == "late")
@@ -224,7 +223,7 @@ class BaseCollateFunction:
             errors = dict(sorted(errors.items()))
             for text in map(str, errors.values()):
                 done = "leaves out" if self.on_error == "skip" else "replaces"
-                warnings.warn(f"{type(self).__name__} {done} {text}", stacklevel=3)
+                warn_user(f"{type(self).__name__} {done} {text}")
             arrays = [arrays[start + i] for start in range(0, len(arrays), len(samples)) for i in kept]
             taken = take_images([samples[i] for i in kept], *self._places)
         return taken, [array for array in arrays if array is not None], tuple(map(str, errors.values()))
@@ -403,7 +402,7 @@ def _take_some(images: Any, most: int = 16) -> list[Any]:
     if not is_sequence:
         return list(islice(images, most))
     if len(images) > most:
-        warnings.warn(f"show: draws the first {most} of {len(images)} images", stacklevel=3)
+        warn_user(f"show: draws the first {most} of {len(images)} images")
     return [images[i] for i in range(min(len(images), most))]
 
 

@@ -4,13 +4,14 @@ Every rank must have a batch of the same shape, as from a loader with `drop_last
 refuses shapes that differ, and `in_step` ends the loops of all ranks together.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from lightly_aug.user_warning import warn_user
 
 __all__ = ["broadcast", "gather", "in_step", "rank", "shuffle", "unshuffle", "world_size"]
 
@@ -75,10 +76,9 @@ def in_step(batches: Iterable[Batch]) -> Iterator[Batch]:
         yield batch
         done += 1
     if rank() == 0 and len(ended) < world_size():
-        warnings.warn(
+        warn_user(
             f"in_step: rank {', '.join(map(str, ended))} has {done} batches, and others have more, which are left out: "
-            "give all ranks as many batches",
-            stacklevel=2,
+            "give all ranks as many batches"
         )
 
 

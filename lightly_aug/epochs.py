@@ -2,7 +2,6 @@
 
 import os
 import sys
-import warnings
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from threading import main_thread
@@ -13,6 +12,8 @@ from zlib import crc32
 import torch
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher
+
+from lightly_aug.user_warning import warn_user
 
 __all__ = ["EPOCHS", "EpochCounter"]
 
@@ -94,10 +95,9 @@ class EpochCounter:
         self._count += 1
         worker = get_worker_info()
         if worker is not None and not self._is_shared:
-            warnings.warn(
+            warn_user(
                 "there is no shared memory, so workers cannot agree on the epoch and may repeat views: let an "
-                "EpochSampler count the epochs, or take num_workers=0",
-                stacklevel=4,
+                "EpochSampler count the epochs, or take num_workers=0"
             )
         workers = () if worker is None else (worker.seed - worker.id, _name_of_workers())
         return _Epoch(self._join(max(hash((*workers, self._count)) & _NAME_MASK, _SET_BY_HAND + 1)))

@@ -1,9 +1,9 @@
 """What is kept from step to step must be finite: one bad batch would stay in a queue or an average for ever."""
 
-import warnings
-
 import torch
 from torch import Tensor
+
+from lightly_aug.user_warning import warn_user
 
 __all__ = ["BadRows"]
 
@@ -41,10 +41,9 @@ class BadRows:
             self._seen = torch.zeros(bad.shape, dtype=bad.dtype, pin_memory=pinned)
         if self._seen.any() and not self._warned:
             self._warned = True
-            warnings.warn(
+            warn_user(
                 f"{self.owner}: left out {int(self._seen)} rows that are not finite; the images, the learning rate or "
-                "the precision make NaN or infinity",
-                stacklevel=3,
+                "the precision make NaN or infinity"
             )
         if self._seen is not self._count:
             self._seen.copy_(self._count, non_blocking=True)

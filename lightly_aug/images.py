@@ -20,6 +20,7 @@ from lightly_aug import transport
 from lightly_aug.buffers import borrow
 from lightly_aug.choices import MAX_PIXELS
 from lightly_aug.decoding import decode_jpeg, image_suffixes, open_image
+from lightly_aug.user_warning import warn_user
 
 __all__ = [
     "MODES",
@@ -81,9 +82,9 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
                 others[suffix or "without suffix"] += 1
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common())
-        warnings.warn(f"{folder}: passed over files that are not images: {kinds}", stacklevel=2)
+        warn_user(f"{folder}: passed over files that are not images: {kinds}")
     if unread:
-        warnings.warn(f"{folder}: passed over what cannot be read: {'; '.join(unread)}", stacklevel=2)
+        warn_user(f"{folder}: passed over what cannot be read: {'; '.join(unread)}")
     return sorted(found, key=lambda file: file.parts)
 
 

@@ -1,20 +1,18 @@
 """Photographs to try the library on: those that scikit-image ships, and those of a folder."""
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from lightly_aug.images import image_files
 from lightly_aug.optional import extra
 
-__all__ = ["LabelledImages", "class_names", "folder_images", "photograph_patches", "photographs"]
+__all__ = ["LabelledImages", "class_names", "folder_images", "photograph_patches", "photographs", "split_by_class"]
 
 _FILES: Final = (
     *("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png"),
@@ -97,17 +95,42 @@ def class_names(folder: str | os.PathLike[str], files: Sequence[Path]) -> list[s
     return names if len(set(names)) > 1 and all(len(part) > 1 for part in parts) else None
 
 
-def folder_images(folder: str | os.PathLike[str]) -> LabelledImages:
-    """Return the image files of a folder, with the labels that `class_names` finds, a fifth of each class for testing.
+def split_by_class(labels: Sequence[int] | Sequence[str]) -> tuple[list[int], list[int]]:
+    """Divide images at random into those to learn from and those to test with: of each class a fifth is for testing.
 
-    Of a class with at least two images, one or more are for testing; a single image is for training.
+    The number is rounded, and at least one; the image of a class of one image is never tested. The same labels are
+    always divided in the same way.
+
+    Args:
+        labels: Label of each image.
+
+    Returns:
+        Indices of the images to learn from, and of those to test with, both in random order.
+
+    Example:
+        >>> labels = ["cat"] * 10 + ["dog"] * 5 + ["emu"]
+        >>> train, test = split_by_class(labels)
+        >>> [labels[i] for i in sorted(test)]
+        ['cat', 'cat', 'dog']
+    """
+    order = np.random.default_rng(0).permutation(len(labels))
+    shuffled = np.asarray(labels)[order]
+    tested = np.zeros(len(order), dtype=np.bool_)
+    for label in np.unique(shuffled):
+        own = np.flatnonzero(shuffled == label)
+        tested[own[: max(1, round(len(own) / 5)) if len(own) > 1 else 0]] = True
+    return order[~tested].tolist(), order[tested].tolist()
+
+
+def folder_images(folder: str | os.PathLike[str]) -> LabelledImages:
+    """Return the image files of a folder, with the labels that `class_names` finds, divided by `split_by_class`.
 
     Args:
         folder: Folder to search, with its subfolders.
 
     Raises:
         NotADirectoryError: There is no such folder.
-        ValueError: The folder holds fewer than eight images, or only one of each class.
+        ValueError: The folder holds fewer than eight images, or one of each class, of which none can be tested.
     """
     files = image_files(folder)
     if len(files) < 8:
@@ -116,14 +139,12 @@ def folder_images(folder: str | os.PathLike[str]) -> LabelledImages:
         )
     names = class_names(folder, files) or []
     classes = sorted(set(names))
-    labels = [classes.index(name) for name in names] or [0] * len(files)
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
-    wanted = {label: max(1, round(count / 5)) if count > 1 else 0 for label, count in Counter(labels).items()}
-    if not any(wanted.values()):
-        raise ValueError(f"folder_images: {folder} must hold two images or more of a class, got one of each")
-    images = LabelledImages([], [], classes)
-    for i in order:
-        label = labels[i]
-        (images.test if wanted[label] else images.train).append((files[i], label))
-        wanted[label] = max(0, wanted[label] - 1)
-    return images
+    number = {name: i for i, name in enumerate(classes)}
+    labels = [number[name] for name in names] or [0] * len(files)
+    train, test = split_by_class(labels)
+    if not test:
+        raise ValueError(
+            f"folder_images: {folder} must hold two images or more of a class, to learn from and to test with, got one "
+            f"of each of {len(classes)}"
+        )
+    return LabelledImages([(files[i], labels[i]) for i in train], [(files[i], labels[i]) for i in test], classes)

@@ -61,10 +61,11 @@ class PretrainOptions:
             "default twice the size of the views. 0 reads all pixels."
         },
     )
-    max_pixels: int = field(
+    max_pixels: int | None = field(
         default=MAX_PIXELS,
         metadata={
-            "help": "Refuse images with more pixels before decoding them, as they can fill the memory. 0 sets no bound."
+            "help": "Refuse images with more pixels before decoding them, as they can fill the memory. 0, and in "
+            "Python None, sets no bound."
         },
     )
     on_error: OnError = field(
@@ -125,7 +126,9 @@ class PretrainOptions:
         check_integer("pretrain", least=1, size=self.size, epochs=self.epochs, batch_size=self.batch_size)
         check_integer("pretrain", least=1, accumulate=self.accumulate, every=self.every, keep=self.keep)
         check_integer("pretrain", least=1, num_nodes=self.num_nodes)
-        check_integer("pretrain", least=0, seed=self.seed, max_pixels=self.max_pixels)
+        check_integer("pretrain", least=0, seed=self.seed)
+        if self.max_pixels is not None:
+            check_integer("pretrain", least=0, max_pixels=self.max_pixels)
         if self.steps is not None:
             check_integer("pretrain", least=1, steps=self.steps)
         if self.workers is not None:

@@ -311,7 +311,8 @@ def test_the_page_of_operations_lists_the_formats() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "bound"), [({}, MAX_PIXELS), ({"max_pixels": 5999}, 5999), ({"max_pixels": 0}, None)]
+    ("asked", "bound"),
+    [({}, MAX_PIXELS), ({"max_pixels": 5999}, 5999), ({"max_pixels": 0}, None), ({"max_pixels": None}, None)],
 )
 def test_a_run_passes_the_bound_to_all_its_loaders(tmp_path: Path, asked: dict[str, Any], bound: int | None) -> None:
     from lightly_aug.pretrain_options import PretrainOptions

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import http.client
 import io
+import json
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +30,12 @@ from lightly_aug.explore import PRESETS, Recipe, choose, render, write_code
 from lightly_aug.explore.album import Damaged, Picture, read_pictures
 from lightly_aug.explore.controls import list_controls, set_field
 from lightly_aug.explore.latest import Latest
-from lightly_aug.explore.markup import Side, write_failure, write_sheet
+from lightly_aug.explore.markup import Side, fill_cosines, write_failure, write_sheet
 from lightly_aug.explore.rendering import compare
-from lightly_aug.explore.state import State, add_cosines, draw_sides
+from lightly_aug.explore.state import State, draw_sides, find_cosines
 from lightly_aug.models import resnet
 from lightly_aug.photographs import photographs
-from lightly_aug.weights import Backbone
+from lightly_aug.weights import BACKBONE, Backbone, save_backbone
 
 FIXED = {"amdim", "cpc", "looc", "pirl"}
 
@@ -229,8 +231,7 @@ def test_a_sheet_shows_two_recipes_and_escapes_names(folder: Path) -> None:
     assert text.count("<polygon points") == 4 * (2 + 49)
     assert "<i>A</i> SimCLR v1" in text
     assert "<i>B</i> CPC v2" in text
-    pictures = [picture for picture in read_pictures(folder, state.files, 96) if isinstance(picture, Picture)]
-    assert write_sheet([None], [Side("one", pictures[:1], sides[0].views[:1], [[0.25, 0.5]])]).count("0.38</span>") == 1
+    assert "cosine" not in text
 
 
 def test_a_very_narrow_image_is_seen_and_an_error_is_escaped() -> None:
@@ -242,14 +243,22 @@ def test_a_very_narrow_image_is_seen_and_an_error_is_escaped() -> None:
     assert "MemoryError: &lt;b&gt;" in write_failure(MemoryError("<b>"))
 
 
-def test_cosines_join_the_sides(folder: Path) -> None:
+def test_cosines_have_places_in_the_sheet(folder: Path) -> None:
+    """In the order of the page: the means of both recipes, and then, image by image, those of the views."""
     metadata = {"backbone": None, "size": 32, "normalize": None, "mode": "RGB", "background": "white"}
     backbone = Backbone(resnet("resnet10", stem="cifar"), metadata, render="late").eval().freeze()
     recipes = choose("simclr", 48), choose("shape", 64)
-    _, sides = draw_sides(folder, State(tuple(sorted(folder.glob("?.png"))), recipes))
-    for before, after in zip(sides, add_cosines(backbone, sides), strict=True):
-        assert np.shape(after.cosines) == (3, 2)
-        assert before.views is after.views
+    damaged, sides = draw_sides(folder, State(tuple(sorted(folder.glob("*.png"))), recipes))
+    first, second = np.array(find_cosines(backbone, sides))
+    assert first.shape == second.shape == (3, 2)
+    sheet = write_sheet(damaged, sides, cosines=True)
+    assert sheet.count('class="cosine"') == 2 + 12
+    texts = json.loads(fill_cosines([first.tolist(), second.tolist()]).partition("= ")[2].removesuffix("[i])"))
+    expected = [f"cosine {first.mean():.2f}", f"cosine {second.mean():.2f}"]
+    for own, other in zip(first, second, strict=True):
+        expected += [f"{cosine:.2f}" for cosine in (*own, *other)]
+    assert texts == expected
+    assert '["", ""]' in fill_cosines([[], []])  # all images are damaged
 
 
 def test_turning_pages_and_shuffling() -> None:
@@ -418,17 +427,16 @@ class Served(NamedTuple):
     folder: Path
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The command in a process of its own; the last test ends it."""
-    folder = write_folder(tmp_path_factory.mktemp("explore") / "photos")
+@contextmanager
+def serve(folder: Path, *options: Any) -> Iterator[Served]:
+    """The command in a process of its own."""
     render(choose("simclr", 48), 0, noise((9, 9)))  # so that the engine is compiled
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "lightly_aug", "explore", folder, "--size", "64", "--no-open", "--port", port]
     process = subprocess.Popen(
-        list(map(str, words)), cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        list(map(str, [*words, *options])), cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -437,6 +445,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The command; the last test ends it."""
+    with serve(write_folder(tmp_path_factory.mktemp("explore") / "photos")) as started:
+        yield started
 
 
 def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
@@ -476,6 +491,13 @@ def find_chromium(playwright: Any) -> str:
     if found is None:
         pytest.skip(f"needs a browser: one of {', '.join(names)}, or `playwright install chromium`")
     return found
+
+
+def launch(playwright: Any) -> Any:
+    flags = "no-sandbox disable-gpu disable-quic disable-background-networking disable-component-update disable-sync"
+    return playwright.chromium.launch(
+        executable_path=find_chromium(playwright), args=[f"--{flag}" for flag in (*flags.split(), "no-first-run")]
+    )
 
 
 def shown_views(page: Any) -> list[np.ndarray[Any, Any]]:
@@ -556,16 +578,45 @@ def choose_preset(page: Any, files: list[Path], title: str, count: int) -> None:
     wait(page, lambda: agree(page, files), f"the code makes other views than those shown of {title}")
 
 
+def test_a_sheet_with_cosines_is_sent_once(tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    network, arguments = resnet("resnet10", stem="cifar"), {"stem": "cifar"}
+    save_backbone(network, tmp_path / "run" / BACKBONE, arch="resnet10", arguments=arguments, size=32, normalize=None)
+    folder = write_folder(tmp_path / "photos")
+    sheets: list[int] = []
+
+    def receive(frame: Any) -> None:
+        text = frame if isinstance(frame, str) else frame.decode(errors="replace")
+        sheets.extend([len(text)] * ("data:image/webp" in text))
+
+    with serve(folder, "--backbone", tmp_path / "run") as started, sync_api.sync_playwright() as playwright:
+        browser = launch(playwright)
+        page = browser.new_page()
+        page.on("websocket", lambda opened: opened.on("framereceived", receive))
+        page.goto(f"http://127.0.0.1:{started.port}/")
+
+        def texts() -> list[str]:
+            found: list[str] = page.locator(".cosine").all_inner_texts()
+            return found
+
+        wait(page, lambda: len(texts()) == 1 + 3 * 2 and all(texts()), "no cosines")
+        mean, *cosines = texts()
+        assert float(mean.removeprefix("cosine ")) == pytest.approx(np.mean([*map(float, cosines)]), abs=0.01)
+        page.wait_for_timeout(500)  # a second sheet would come
+        assert len(sheets) == 1
+        page.get_by_label("New draws").click()
+        wait(page, lambda: all(texts()) and texts()[1:] != cosines, "no cosines of the new draws")
+        assert len(sheets) == 2
+        browser.close()
+
+
 def test_the_page_in_a_browser(served: Served) -> None:
     sync_api = pytest.importorskip("playwright.sync_api")
     files = [served.folder / name for name in ("0.png", "1.png", "2.png", "more/3.png")]
-    flags = "no-sandbox disable-gpu disable-quic disable-background-networking disable-component-update disable-sync"
     asked: list[str] = []
     errors: list[str] = []
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find_chromium(playwright), args=[f"--{flag}" for flag in (*flags.split(), "no-first-run")]
-        )
+        browser = launch(playwright)
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda opened: asked.append(opened.url))

@@ -177,11 +177,13 @@ def test_a_folder_of_save_pretrained_comes_back(backbone: Backbone, tmp_path: Pa
     assert front == {
         "library_name": "lightly-aug",
         "pipeline_tag": "image-feature-extraction",
-        "tags": ["self-supervised-learning", "resnet10"],
+        "tags": ["resnet10"],
         "license": "mit",
         "datasets": ["cifar10"],
     }
+    assert "How the network was trained is not recorded." in text
     assert "Nothing was measured." in text
+    assert "licence, are not recorded" not in text  # the data set is named
     assert huggingface_hub.ModelCard.load(folder / "README.md").data.license == "mit"
     edited = (folder / "README.md").read_text() + "By me.\n"
     (folder / "README.md").write_text(edited)
@@ -227,11 +229,12 @@ def test_a_run_is_a_backbone_whose_card_tells_how_it_was_trained(
         "| epochs | 2 |",
         "| optimiser steps | 6 |",
         "| optimiser | AdamW, learning rate 0.001",
-        "Views of each image in a step: 10.",
-        "\n8 x\n\n- `RandomResizedCrop(size=(",
+        "Each step takes 10 views of each image:\n\n1 view made by\n\n- `RandomResizedCrop(size=(",
+        "\n8 views made by\n\n- `RandomResizedCrop(size=(",
         "- `RandomSolarize(threshold=0.5, p=0.2)`",
         f"nearest neighbours classify correctly | {result.metrics['knn_accuracy']:.4g} |",
-        "48 pixels, cuts out the central 48 x 48 pixels, normalised with mean 0.485, 0.456, 0.406 and",
+        "`Backbone` converts files and PIL images to RGB, resizes the shorter side to 48 pixels, cuts out the central "
+        "48 x 48 pixels, and normalises them with mean (0.485, 0.456, 0.406) and standard deviation (0.229, ",
     ):
         assert words in text
     assert str(tmp_path) not in (tmp_path / "hub" / "README.md").read_text()

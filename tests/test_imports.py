@@ -19,12 +19,13 @@ PACKAGE = Path(lightly_aug.__file__).parent
 # What each module imports of this package, from the bottom up: a row names only rows above it. The row of a package is
 # that of all its modules that have none of their own.
 ALLOWED = {
+    "user_warning": "",
     "atomic": "",
     "checks": "",
     "choices": "",
-    "distributed": "",
-    "epochs": "",
-    "finite": "",
+    "distributed": "user_warning",
+    "epochs": "user_warning",
+    "finite": "user_warning",
     "optional": "",
     "philox": "",
     "stages": "",
@@ -32,7 +33,7 @@ ALLOWED = {
     "buffers": "",
     "transport": "buffers",
     "decoding": "buffers",
-    "images": "buffers choices decoding transport",
+    "images": "buffers choices decoding transport user_warning",
     "indexed": "checks distributed epochs",
     "samples": "philox images indexed",
     "photographs": "images optional",
@@ -48,17 +49,18 @@ ALLOWED = {
     "engines.cpu_kernels": "engines.program",
     "engines.gpu_layout": "operations engines.program",
     "engines.gpu_kernels": "engines.program engines.gpu_layout",
-    "engines.cpu": "images operations transport engines.program engines.plan engines.cpu_kernels",
+    "engines.cpu": "user_warning images operations transport engines.program engines.plan engines.cpu_kernels",
     "engines.gpu": "operations engines.program engines.plan engines.gpu_layout engines.gpu_kernels",
     "engines.rendering": (
         "images operations view engines.program engines.plan engines.gpu_layout engines.reference engines.cpu "
-        "engines.gpu"
+        "engines.gpu user_warning"
     ),
     "engines.__init__": "engines.plan engines.program engines.rendering",
     "batch": "_html checks images operations samples transport view engines.__init__ plot._grid",
     "options": "choices invariances",
     "collate": (
-        "_html checks choices epochs philox stages images samples view engines.__init__ batch options plot._grid"
+        "user_warning _html checks choices epochs philox stages images samples view engines.__init__ batch options "
+        "plot._grid"
     ),
     "recipes": "checks operations invariances view options collate",
     "support": "checks distributed epochs indexed",
@@ -71,15 +73,17 @@ ALLOWED = {
     "loss": "checks distributed finite memory_bank loss",
     "models._fsdp": "",
     "models.backbones": "checks",
-    "models.base": "models._fsdp models.backbones",
+    "models.base": "user_warning models._fsdp models.backbones",
     "models.heads": "checks",
-    "models.momentum": "checks",
+    "models.momentum": "user_warning checks",
     "models._amdim_encoder": "checks",
     "models._pooled": "checks",
     "models._vit": "optional",
     "models": "checks distributed finite memory_bank loss models.base models.backbones models.heads models.momentum",
     "models.__init__": "models",
-    "weights": "__init__ atomic checks optional images operations view batch options collate models weights",
+    "weights": (
+        "__init__ atomic checks optional images operations view batch options collate models weights user_warning"
+    ),
     "evaluate": (
         "atomic checks choices distributed optional philox images indexed operations "
         "invariances view batch options collate evaluate"
@@ -89,7 +93,7 @@ ALLOWED = {
     "pretrain_options": "checks choices optional",
     "train": (
         "__init__ atomic checks choices distributed optional options status images indexed photographs support samples "
-        "operations batch collate recipes models weights evaluate methods plot pretrain_options train"
+        "operations batch collate recipes models weights evaluate methods plot pretrain_options train user_warning"
     ),
     "classify": (
         "atomic checks distributed optional status indexed samples operations invariances view batch collate models "

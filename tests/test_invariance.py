@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, r2_score  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
@@ -147,7 +148,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
 
 def test_resamples_without_a_value_are_left_out_of_the_interval() -> None:
     assert estimate(0.5, np.array([0.0, np.nan, 1.0])) == (0.5, 0.025, 0.975)
-    assert estimate(0.5, np.array([np.nan])) == (0.5, 0.5, 0.5)
+    assert str(estimate(0.5, np.array([np.nan]))) == "0.50 (no interval)"
 
 
 # --- changes ----------------------------------------------------------------------------------------------------
@@ -410,6 +411,12 @@ def test_numbers_of_things_are_classified_with_balanced_accuracy() -> None:
     known = torch.eye(4)[turns] + 0.1 * normal(0, 400, 4)
     (perfect,) = read_out(known, {"RandomRotation90.turns": turns.float()}, torch.arange(400))
     assert perfect.estimate.value == 1
+    images = 16 / (1 / torch.bincount(turns)).sum().item()
+    assert perfect.estimate.low == pytest.approx(images / (images + 1.959964**2))  # Wilson's, if all are right
+    copies = torch.arange(400) // 40  # 10 images
+    (few,) = read_out(known, {"RandomRotation90.turns": turns.float()}, copies)
+    expected = binomtest(10, 10).proportion_ci(0.95, method="wilson")
+    assert (few.estimate.low, few.estimate.high) == pytest.approx((expected.low, 1), rel=1e-6)
 
 
 def test_what_cannot_be_read_is_left_out_or_refused() -> None:
@@ -449,8 +456,21 @@ def test_the_interval_of_the_fall_is_paired() -> None:
     labels = torch.arange(200) % 2
     x = torch.nn.functional.one_hot(labels).float() * 0.6 + normal(0, 200, 2)
     found = class_use("Color", x, x.repeat(2, 1, 1), labels)
-    assert found.fall == (0, 0, 0)
+    none = binomtest(0, 200).proportion_ci(0.95, method="wilson").high
+    assert found.fall == pytest.approx((0, -none, none))  # no fall of 200 images is no proof of none
+    assert found.verdict == "carries none"
     assert found.plain.high > found.plain.low + 0.05
+
+
+def test_few_images_that_all_stay_right_prove_nothing() -> None:
+    labels = torch.arange(12) % 2
+    x = torch.nn.functional.one_hot(labels).float()
+    found = class_use("Color", x, x.repeat(2, 1, 1), labels, k=3)
+    all_right = binomtest(12, 12).proportion_ci(0.95, method="wilson")
+    assert found.plain == found.changed == pytest.approx((1, all_right.low, 1))
+    assert str(found) == (
+        "Color is undecided with 12 images: accuracy changes by +0 points (-24 to +24) when Color is random."
+    )
 
 
 @pytest.mark.parametrize(

@@ -382,8 +382,37 @@ def test_files_that_end_early(tmp_path: Path, cut: int, zipped: bool) -> None:
     file = tmp_path / "cut.pth"
     torch.save({"conv1.weight": torch.rand(300, 300)}, file, _use_new_zipfile_serialization=zipped)
     file.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(ValueError, match=r"cut\.pth must be a file of torch\.save, got one that fails: "):
+    found = "an empty one" if cut == 0 else "one that fails, Pytorch" if zipped else "a pickle of something else"
+    with pytest.raises(ValueError, match=rf"cut\.pth must be a file of torch\.save, got {found}") as error:
         load_checkpoint(file)
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"<!DOCTYPE html><html>Not found</html>", "a web page: the address that it came from is not that of the file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS .*: run git lfs pull"),
+        (pickle.dumps({"a": 1}, protocol=4), "a pickle of something else"),
+        (b"\x89HDF\r\n\x1a\n" * 20, r"one that begins with b'\\x89HDF"),
+    ],
+)
+def test_other_files_are_named(tmp_path: Path, content: bytes, found: str) -> None:
+    """Torch's own text, which advises to run the code of the file, is not in any error."""
+    file = tmp_path / "other.pth"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"other\.pth must be a file of torch\.save, got {found}") as error:
+        load_checkpoint(file)
+    assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_programs_of_torchscript_are_named(tmp_path: Path, small: nn.Module) -> None:
+    file = tmp_path / "script.pth"
+    torch.jit.save(torch.jit.trace(small.eval(), torch.rand(1, 3, 32, 32)), file)
+    with pytest.raises(ValueError, match="got a program of TorchScript: where it was made, save the weights") as error:
+        load_checkpoint(file)
+    assert "weights_only" not in str(error.value)
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -451,8 +480,9 @@ def test_code_does_not_run(tmp_path: Path, zipped: bool, call: Callable[..., Any
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
     with pytest.raises(
         ValueError, match=rf"malicious\.pth must hold weights, .* got an object of {name}, and loading it"
-    ):
+    ) as error:
         load_checkpoint(file)
+    assert "weights_only" not in str(error.value)
     assert not folder.exists()
     torch.load(file, weights_only=False)
     assert folder.exists()  # so it would have run
@@ -468,7 +498,7 @@ def test_a_pickle_does_not_run(tmp_path: Path) -> None:
 
 def test_whole_networks_are_refused(save: Save, small: nn.Module) -> None:
     with pytest.raises(
-        ValueError, match=r"got an object of torchvision\.models\.resnet\.ResNet, .* keep only its weights"
+        ValueError, match=r"got an object of torchvision\.models\.resnet\.ResNet, .* save the weights alone"
     ):
         load_checkpoint(save(small))
     with pytest.raises(ValueError, match=r"must hold a dict of weights, got Tensor: save network\.state_dict\(\)"):

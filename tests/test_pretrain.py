@@ -229,7 +229,7 @@ def test_an_earlier_run_is_neither_replaced_nor_mixed_up(photos: Path, tmp_path:
     with pytest.raises(ValueError, match="holds a run with method simclr, not moco: resume it with the same options"):
         pretrain(photos, out=tmp_path, resume=True, **options | {"method": "moco"})
     pretrain(photos, out=tmp_path, overwrite=True, **options | {"method": "moco", "epochs": 2})
-    with pytest.raises(ValueError, match="resume it with as many, not 1, or begin a longer run"):
+    with pytest.raises(ValueError, match="resume it with that length, not 1 epochs, or begin another run"):
         pretrain(photos, out=tmp_path, resume=True, **options | {"method": "moco"})
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()).get("method", "moco") == "moco"
 
@@ -302,3 +302,75 @@ def test_a_stopped_process_goes_on_bit_for_bit(
         assert torch.equal(value, b["state_dict"][key]) if isinstance(value, torch.Tensor) else True, key
     steps = [[row["step"] for row in read_metrics(tmp_path / name) if row["loss"]] for name in ("whole", "stopped")]
     assert steps[0] == steps[1]
+
+
+def test_several_devices_need_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook cannot be started once for each device; torchrun starts the processes itself."""
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # by which Python marks interactive interpreters
+    with pytest.raises(ValueError, match=r"pretrain: devices must be 1 in a notebook .* got 2: .*!python script.py"):
+        pretrain(tmp_path / "none", devices=2, out=tmp_path / "run", **SMALL)
+    with pytest.raises(NotADirectoryError):
+        pretrain(tmp_path / "none", devices=1, out=tmp_path / "run", **SMALL)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(NotADirectoryError):
+        pretrain(tmp_path / "none", devices=2, out=tmp_path / "run", **SMALL)
+
+
+class StopAfter(Callback):
+    """Ctrl-C after an optimiser step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def run_until(photos: Path, out: Path, step: int) -> dict[str, Any]:
+    """Begin a run of two epochs of four steps, stop it, and return its options."""
+    options: dict[str, Any] = {"method": "simclr", "epochs": 2, "out": out} | SMALL | {"batch_size": 8}
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(photos, backbone=tiny(), callbacks=[StopAfter(step)], **options)
+    return options | {"resume": True}
+
+
+def test_a_run_goes_on_only_with_what_its_checkpoint_fits(photos: Path, tmp_path: Path) -> None:
+    options = run_until(photos, tmp_path / "run", step=2)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"lr": 0.1, "optimizer": "sgd"}, "holds a run with lr None, not 0.1, optimizer None, not sgd"),
+        ({"epochs": 3}, "holds a run of 2 epochs, .* resume it with that length, not 3 epochs"),
+        ({"steps": 5}, "holds a run of 2 epochs, .* resume it with that length, not 5 steps"),
+        ({"devices": 2}, "stopped within an epoch, with devices=1 in all: resume it with as many, not 2"),
+    ]
+    for changed, text in changes:
+        with pytest.raises(ValueError, match=f"pretrain: .* {text}"):
+            pretrain(photos, backbone=tiny(), **options | changed)
+    next(photos.rglob("*.png")).rename(tmp_path / "aside.png")
+    moved = sorted(photos.rglob("*.png"))
+    with pytest.raises(ValueError, match="holds a run with 32 images, not 31: resume it with the same images"):
+        pretrain(photos, backbone=tiny(), **options)
+    (tmp_path / "aside.png").rename(moved[0].parent / "aside.png")
+
+
+def test_a_run_goes_on_with_another_number_of_workers(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within an epoch it keeps the number that it had, which may be that of the cores of another machine."""
+    options = run_until(photos, tmp_path / "run", step=2)
+    assert pretrain(photos, backbone=tiny(), **options | {"workers": 2}).model.progress == 1
+    capsys.readouterr()
+    pretrain(photos, backbone=tiny(), **options)
+    assert "this run is complete: nothing is left to train after " in capsys.readouterr().err
+
+
+def test_a_state_that_no_run_could_read_is_refused_when_it_is_saved(photos: Path, tmp_path: Path) -> None:
+    class Odd(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"odd": Path("no tensor")}
+
+    with pytest.raises(
+        ValueError, match=r"must hold tensors, numbers and text, got an object of pathlib.*state_dict of"
+    ):
+        pretrain(photos, method="simclr", backbone=tiny(), epochs=1, callbacks=[Odd()], out=tmp_path, **SMALL)
+    assert not list(tmp_path.glob("checkpoints/*.ckpt"))

@@ -2,6 +2,7 @@
 
 import gc
 import io
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import pytest
 import torch
 import webdataset as wds
 from helpers.methods import _images, tiny
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import IterableDataset, Subset, TensorDataset, random_split
 from torchvision.datasets import FakeData, ImageFolder
 
 from lightly_aug import Indexed, Normalize
 from lightly_aug.batch import views_of
+from lightly_aug.photographs import folder_images, split_by_class
 from lightly_aug.train.data import (
     Source,
     check_labels,
@@ -192,6 +196,49 @@ def test_the_place_of_the_image_is_that_of_the_measurements_too() -> None:
             assert views.to()[0].shape[1:] == (3, 16, 16)
             assert set(labels.tolist()) <= {0, 1}
     assert sum(len(views_of(batch)[0]) for batch in pair_batches(source, **options)) == len(PHOTOS)
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 99))
+def test_a_fifth_of_each_class_is_tested(sizes: list[int], seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(range(len(sizes)), sizes)).tolist()
+    train, test = split_by_class(labels)
+    assert sorted(train + test) == list(range(len(labels)))
+    of_train, of_test = (Counter(labels[i] for i in part) for part in (train, test))
+    for label, size in enumerate(sizes):
+        assert of_test[label] == pytest.approx(size / 5, abs=1)
+        assert of_train[label] >= 1
+        assert of_test[label] >= 1 or size == 1
+
+
+def test_the_order_of_divided_images_is_random() -> None:
+    """Batches of one class would mislead BatchNorm, whose statistics the untrained network gets from them."""
+    for part in split_by_class([0] * 100 + [1] * 100):
+        halves = [sum(i < 100 for i in half) for half in (part[: len(part) // 2], part[len(part) // 2 :])]
+        assert halves == pytest.approx([len(part) / 4] * 2, abs=len(part) / 8)
+
+
+def test_images_are_divided_by_class_for_the_measurements(tmp_path: Path) -> None:
+    source = Source(PHOTOS, [0] * 22 + [1] * 5 + [2] * 4 + [-1], ["a", "b", "c"])
+    loaders: Any = evaluation_loaders(source, size=16, normalize=None, decode=None)
+    found = [Counter(source.labels[i] for i in loader.dataset.indices) for loader in loaders]
+    assert found == [{0: 18, 1: 4, 2: 3}, {0: 4, 1: 1, 2: 1}]
+    files = [f"{name}/{i}.png" for name, count in (("ant", 25), ("bee", 4), ("cat", 1)) for i in range(count)]
+    images = folder_images(write_images(tmp_path / "classes", *files))
+    assert Counter(label for _, label in images.test) == {0: 5, 1: 1}
+    assert Counter(label for _, label in images.train) == {0: 20, 1: 3, 2: 1}
+    single = write_images(tmp_path / "single", *(f"{i}/a.png" for i in range(8)))
+    with pytest.raises(
+        ValueError, match=r"folder_images: .* must hold two images or more of a class, .* one of each of 8"
+    ):
+        folder_images(single)
+
+
+def test_classes_of_one_image_are_measured_by_pairs(tmp_path: Path) -> None:
+    single = write_images(tmp_path / "single", *(f"{i}/a.png" for i in range(8)))
+    assert "pair_accuracy" in train(single, tmp_path / "run").metrics
+    for folder in (single, write_images(tmp_path / "bare", "a.png", "b.png")):
+        with pytest.raises(ValueError, match="pretrain: evaluate must hold labelled images of two classes or more"):
+            train(single, tmp_path / "other", evaluate=folder)
 
 
 # --- streams ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -203,6 +204,46 @@ def test_random_crops_are_those_of_the_library_and_new_in_each_epoch() -> None:
     assert len(rows) == 18
     assert torch.cdist(rows, rows).add(torch.eye(18)).min() > 1e-3  # no view occurs twice
     torch.testing.assert_close(rows.mean(), render(TRAIN[:6]).mean(), rtol=0.1, atol=0)  # normalised as the tested view
+
+
+@pytest.mark.parametrize(
+    ("protocol", "norm", "images", "batch", "sizes"),
+    [
+        (linear_probe, True, 10, 4, [4, 4, 2]),
+        (linear_probe, True, 9, 4, [4, 4, 1]),  # a frozen network needs no statistics
+        (linear_probe, True, 3, 256, [3]),
+        (finetune, True, 10, 4, [4, 4, 2]),
+        (finetune, False, 9, 4, [4, 4, 1]),
+        (finetune, True, 9, 4, [4, 4]),
+        (finetune, True, 3, 256, [3]),
+        (finetune, False, 3, 1, [1, 1, 1]),
+    ],
+)
+def test_an_epoch_is_a_pass_over_all_images(
+    protocol: Any, norm: bool, images: int, batch: int, sizes: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network counts each image by its colour; a single image has no BatchNorm statistics."""
+    seen: list[list[int]] = []
+
+    class Watch(nn.Flatten):
+        def forward(self, x: Tensor) -> Tensor:
+            numbers = [round(100 * float(image.amax())) for image in x]
+            if all(0 < number <= images for number in numbers):
+                seen.append(numbers)
+            return super().forward(x)
+
+    plain = MultiViewCollateFunction([View(Resize(SIDE), CenterCrop(SIDE))], seed=0)
+    train = [(torch.full((3, 20, 20), number / 100), number % 2) for number in range(1, images + 1)]
+    network = nn.Sequential(Watch(), nn.Linear(3 * SIDE**2, 4), *([nn.BatchNorm1d(4)] if norm else []))
+    rates: dict[str, Any] = {"lrs": [1.0]} if protocol is linear_probe else {}
+    result = protocol(
+        (network, plain), train, [(torch.ones(3, 20, 20), 1)], augment=plain, epochs=2, batch_size=batch, **rates, **CPU
+    )
+    assert [len(numbers) for numbers in seen] == 2 * sizes
+    for epoch in (seen[: len(sizes)], seen[len(sizes) :]):
+        assert len({number for numbers in epoch for number in numbers}) == sum(sizes)
+    assert result.metrics["steps"] == 2 * len(sizes)
+    assert ("each epoch leaves out its last image, as BatchNorm" in capsys.readouterr().err) == (sum(sizes) < images)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
@@ -446,7 +487,7 @@ def run_in_processes(protocol: str, devices: int, out: Path | None) -> tuple[Ten
         parameter.data.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
     options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "devices": devices, "out": out} | CPU
     if protocol == "probe":
-        result = linear_probe((network, still()), TRAIN, TEST[:17], lrs=[0.3, 3.0], **options)
+        result = linear_probe((network, still()), TRAIN, TEST[:17], lrs=[0.3, 3.0], holdout=0.25, **options)
     else:
         result = finetune((network, still()), TRAIN, TEST[:17], **options)
     return result.scores, result.metrics
@@ -454,7 +495,7 @@ def run_in_processes(protocol: str, devices: int, out: Path | None) -> tuple[Ten
 
 @pytest.mark.parametrize("protocol", ["probe", "finetune"])
 def test_two_processes_train_and_test_as_one(ranks: Ranks, tmp_path: Path, protocol: str) -> None:
-    """The test images are an odd number, so that one of them is in both parts."""
+    """The test images are an odd number, so that one is in both parts; the probe's last batch is smaller."""
     scores, metrics = run_in_processes(protocol, 1, None)
     for other, others in ranks(run_in_processes, protocol, 2, tmp_path):
         torch.testing.assert_close(other, scores, rtol=1e-4, atol=1e-5)
@@ -502,7 +543,11 @@ def test_errors() -> None:
         (ValueError, "lr must be above 0, got -1", {"lrs": [1, -1]}),
         (ValueError, "holdout must be between 0 and 1, got 1", {"holdout": 1}),
         (ValueError, "epochs must be an integer >= 1", {"epochs": 0}),
-        (ValueError, "an image for each of 2 devices", {"batch_size": 1, "devices": 2}),
+        (
+            ValueError,
+            "batch_size must be an image for each of 2 devices or more, got 1",
+            {"batch_size": 1, "devices": 2},
+        ),
         (ValueError, "augment must make one view of each image, got 2", {"augment": SimCLRCollateFunction(16, seed=0)}),
         (
             ValueError,
@@ -524,6 +569,14 @@ def test_errors() -> None:
     frozen = draw_network().requires_grad_(False)
     with pytest.raises(ValueError, match=r"finetune: backbone must have parameters to train, got none"):
         finetune((frozen, still()), TRAIN, TEST, **CPU)
+
+
+def test_several_devices_need_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # by which Python marks interactive interpreters
+    with pytest.raises(
+        ValueError, match=r"linear_probe: devices must be 1 in a notebook .* got 2: .*!python script.py"
+    ):
+        linear_probe((draw_network(), still()), TRAIN, TEST, devices=2, **CPU)
 
 
 def test_a_training_that_diverges_says_so() -> None:

@@ -12,6 +12,7 @@ from lightly_aug.batch import labels_of, views_of
 from lightly_aug.distributed import gather, world_size
 from lightly_aug.optional import extra
 from lightly_aug.train import Optimization
+from lightly_aug.train.layout import note_layout
 
 with extra("train"):
     from lightning.pytorch import LightningModule
@@ -132,7 +133,8 @@ class ClassifierModule(LightningModule):
         return _interleave(torch.stack([right.to(loss.dtype), loss.view(right.shape)], 2))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out a frozen network, which the rerun has."""
+        """Leave out a frozen network, which the rerun has; add what the place in the epoch depends on."""
+        note_layout(self.trainer, checkpoint)
         if self._frozen:
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: state[name] for name in state if not name.startswith("network.")}

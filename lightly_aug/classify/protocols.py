@@ -58,7 +58,8 @@ def linear_probe(
         lrs: Learning rates at batches of 256 images, each above 0.
         holdout: Share of the training images of each class that chooses the learning rate, at least one image.
         epochs: Epochs, at least 1.
-        batch_size: Images in an optimiser step, on all devices together; at most those that there are.
+        batch_size: Images in an optimiser step, on all devices together; at most those that there are. The last batch
+            of an epoch has the images that are left, so an epoch is a pass over all images.
         scale: Area of the random crop as a share of the image.
         augment: Makes the view that is trained on, in place of crop and flip; it must normalise as `collate` does.
         seed: Seed of the layers' weights, the order, the crops and the held-out images, 0 or more.
@@ -107,7 +108,7 @@ def finetune(
     The default learning rates, .01 for the network and .2 for the layer, epochs and weight decay are those of SwAV for
     10 % of ImageNet (Caron et al. 2020, arXiv 2006.09882, whose schedule has steps); for 1 % it uses .02 and 5, and
     Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230) .002 and .5 with a cosine. Few labels need more epochs: a
-    thousand images in batches of 256 make 3 steps an epoch.
+    thousand images in batches of 256 make 4 steps an epoch.
 
     The gain from pre-training is the difference to the same network trained from random weights::
 
@@ -128,7 +129,8 @@ def finetune(
         from_scratch: Build the network of the `Backbone` again, with random weights. For a network of one's own pass an
             untrained one in `backbone`, with these learning rates.
         epochs: Epochs, at least 1.
-        batch_size: As in `linear_probe`.
+        batch_size: As in `linear_probe`; but if one image is left for the last batch, networks with BatchNorm leave it
+            out, which then is another one in each epoch, and the run says so.
         scale: As in `linear_probe`.
         augment: As in `linear_probe`.
         seed: Seed of all that is random, 0 or more.

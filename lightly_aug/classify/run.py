@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from lightly_aug.atomic import replace_file
@@ -26,8 +27,9 @@ from lightly_aug.status import count_of
 from lightly_aug.train import AtomicCheckpointIO, Optimization, RunBar, StopSignals, Throughput, find_checkpoint
 from lightly_aug.train.checkpoints import save_checkpoints
 from lightly_aug.train.data import Source, default_workers, training_loader
-from lightly_aug.train.fit import fit
+from lightly_aug.train.fit import check_launch, fit
 from lightly_aug.train.folder import build_csv_logger, is_first_process, quiet, say
+from lightly_aug.train.layout import read_layout
 from lightly_aug.weights import Backbone
 
 with extra("train"):
@@ -170,6 +172,20 @@ class _Loaders(NamedTuple):
     test: DataLoader[Any]
 
 
+class _Batches(NamedTuple):
+    """The batches of an epoch on one device.
+
+    Attributes:
+        each: Images in a batch; the last one may have fewer.
+        number: How many batches.
+        drop_last: Whether the last image is left out, which would be alone in its batch.
+    """
+
+    each: int
+    number: int
+    drop_last: bool
+
+
 def train_classifier(
     recipe: Recipe,
     start: Start,
@@ -207,6 +223,7 @@ def train_classifier(
     """
     owner, lr = recipe.name, recipe.network_lr
     check_integer(owner, least=1, devices=devices)
+    check_launch(owner, devices)
     network, collate, named = start
     place = collate.image if isinstance(collate.image, str | int) else None
     if lr is not None and not any(p.requires_grad for p in network.parameters()):
@@ -218,10 +235,8 @@ def train_classifier(
         owner, collate, augment, learnt[0], scale=recipe.scale, seed=recipe.seed,
         render="worker" if on_cpu else "late",
     )  # fmt: skip
-    each = min(recipe.batch_size, len(learnt)) // devices
-    if each < 1:
-        raise ValueError(f"{owner}: batches must hold an image for each of {devices} devices, got {recipe.batch_size}")
-    steps = recipe.epochs * (math.ceil(len(learnt) / devices) // each)
+    batches = _plan_batches(recipe, network, len(learnt), devices)
+    each, steps = batches.each, recipe.epochs * batches.number
     settings = _list_settings(recipe, network, learnt, held, collates, devices=devices, precision=precision)
     folder = None if out is None else Path(out)
     checkpoint = None if folder is None else _prepare_folder(owner, folder, settings, overwrite=overwrite)
@@ -236,11 +251,21 @@ def train_classifier(
         batch=each * devices, steps=steps, seed=recipe.seed,
     )  # fmt: skip
     count = default_workers(devices) if workers is None else workers
+    if checkpoint is not None and (layout := read_layout(checkpoint)) is not None and not layout.between:
+        count = layout.workers  # the place in the epoch is known to each of them
     pin = trainer.strategy.root_device.type == "cuda"
     tested_each = max(1, recipe.batch_size // devices)
     with quiet():
         loaders = _Loaders(
-            training_loader(Source(learnt), collates.train, batch=each, workers=count, seed=recipe.seed, pin=pin),
+            training_loader(
+                Source(learnt),
+                collates.train,
+                batch=each,
+                workers=count,
+                seed=recipe.seed,
+                pin=pin,
+                drop_last=batches.drop_last,
+            ),
             None
             if held is None
             else evaluation_loader(held, collates.still, batch=tested_each, workers=count, pin=pin),
@@ -251,6 +276,11 @@ def train_classifier(
         f"batches of {each * devices}, {count_of(steps, 'step')}"
         + (f"; going on from {checkpoint}" if checkpoint else "")
     )
+    if batches.drop_last:
+        say(
+            f"{owner}: each epoch leaves out its last {'image' if devices == 1 else f'{devices} images'}, as BatchNorm "
+            "has no statistics of a single image; which these are differs from epoch to epoch"
+        )
     fit(trainer, module, loaders.train, checkpoint, how="when it is started again")
     sweep = _choose(trainer, module, loaders.holdout, held, recipe)
     scores = _predict(trainer, module, loaders.test, len(tested))
@@ -275,6 +305,23 @@ def train_classifier(
         save_classifier(classifier, folder / CLASSIFIER, collates=collates, backbone=named, notes=notes)
         _write_json(folder / "metrics.json", metrics)
     return TrainedClassifier(scores, labels, learnt.classes, classifier, collates.still, metrics, settings, folder)
+
+
+def _plan_batches(recipe: Recipe, network: nn.Module, images: int, devices: int) -> _Batches:
+    """Divide the images of an epoch into batches, of which the last may be smaller.
+
+    Raises:
+        ValueError: There are fewer images in a batch than devices.
+    """
+    if recipe.batch_size < devices:
+        raise ValueError(
+            f"{recipe.name}: batch_size must be an image for each of {devices} devices or more, got {recipe.batch_size}"
+        )
+    own = math.ceil(images / devices)  # the sampler repeats images where these are no multiple
+    each = min(recipe.batch_size // devices, own)
+    normalized = recipe.network_lr is not None and any(isinstance(part, _BatchNorm) for part in network.modules())
+    drop_last = normalized and each > 1 and own % each == 1
+    return _Batches(each, own // each if drop_last else math.ceil(own / each), drop_last)
 
 
 def _divide(recipe: Recipe, images: Labelled) -> tuple[Labelled, Labelled | None]:

@@ -7,7 +7,6 @@ The kernels are compiled when this module is first imported, once on a machine (
 """
 
 import logging
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,6 +26,7 @@ from lightly_aug.engines.program import Output, Program, lower_colours, lower_mo
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import Operation
 from lightly_aug.transport import empty
+from lightly_aug.user_warning import warn_user
 
 __all__ = ["Compiled", "find_compiled", "knows", "run"]
 
@@ -179,10 +179,9 @@ def _compile() -> Any:
         return _try(program, keep=True)
     except Exception as error:  # no folder for it can be written, the disk is full, or what is on it was cut off
         compiled = _try(program, keep=False)
-        warnings.warn(
+        warn_user(
             f"the compiled CPU engine cannot be kept on disk, or read from it ({type(error).__name__}: {error}): each "
-            "process compiles it again, in about 15 s. Set NUMBA_CACHE_DIR to a new folder that can be written",
-            stacklevel=2,
+            "process compiles it again, in about 15 s. Set NUMBA_CACHE_DIR to a new folder that can be written"
         )
         return compiled
     finally:

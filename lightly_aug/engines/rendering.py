@@ -1,7 +1,6 @@
 """Choose an engine, and render the views of a batch with it, pass by pass."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -22,6 +21,7 @@ from lightly_aug.engines.plan import Pass, Plan, find_stage, plan_passes
 from lightly_aug.engines.program import Output, Program
 from lightly_aug.images import PackedImages
 from lightly_aug.operations import Floats, Ints, Operation
+from lightly_aug.user_warning import warn_user
 from lightly_aug.view import View
 
 __all__ = ["ENGINES", "Lowered", "choose", "load", "lower", "may_use_gpu", "plan_views", "render"]
@@ -67,9 +67,8 @@ def _find_engine(device_type: str) -> str:
     elif device_type != "meta":
         reason = f"there is no fast one for {device_type!r}: with render='worker' the fast one of the CPU renders"
     if reason:
-        warnings.warn(
-            f"views are rendered by the reference engine, which is about ten times as slow as a fast one; {reason}",
-            stacklevel=3,
+        warn_user(
+            f"views are rendered by the reference engine, which is about ten times as slow as a fast one; {reason}"
         )
     return "reference"
 

@@ -100,7 +100,7 @@ def read_out(
         if not _is_enough(target, own, folds):
             continue
         measure = _classify if target.categories else _regress
-        found.append(measure(target, x[target.rows], folds[own], counts[:, own]))
+        found.append(measure(target, x[target.rows], own, folds, counts))
     return tuple(found)
 
 
@@ -133,7 +133,9 @@ def _is_enough(target: _Target, members: NDArray[np.int64], folds: NDArray[np.in
     return all(len(np.unique(own)) >= _FOLDS and len(np.unique(folds[own])) >= 2 for own in of_value)
 
 
-def _regress(target: _Target, x: Floats, folds: NDArray[np.int64], counts: Floats) -> ReadOut:
+def _regress(
+    target: _Target, x: Floats, members: NDArray[np.int64], folds: NDArray[np.int64], counts: Floats
+) -> ReadOut:
     with extra("train"):
         from sklearn.linear_model import RidgeCV  # type: ignore[import-untyped]
         from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
@@ -145,10 +147,10 @@ def _regress(target: _Target, x: Floats, folds: NDArray[np.int64], counts: Float
         y = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
     predicted = np.empty_like(y)
     for fold in range(_FOLDS):
-        test = folds == fold
+        test = folds[members] == fold
         model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 7, 10)))
         predicted[test] = model.fit(x[~test], y[~test]).predict(x[test]).reshape(-1, y.shape[1])
-    value, resampled = (_r_squared(y, predicted, weights) for weights in (np.ones((1, len(y))), counts))
+    value, resampled = (_r_squared(y, predicted, weights) for weights in (np.ones((1, len(y))), counts[:, members]))
     return ReadOut(target.column, "R²", estimate(value[0], resampled), 0.0, len(y))
 
 
@@ -162,7 +164,9 @@ def _r_squared(y: Floats, predicted: Floats, weights: Floats) -> Floats:
     return value
 
 
-def _classify(target: _Target, x: Floats, folds: NDArray[np.int64], counts: Floats) -> ReadOut:
+def _classify(
+    target: _Target, x: Floats, members: NDArray[np.int64], folds: NDArray[np.int64], counts: Floats
+) -> ReadOut:
     with extra("train"):
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -170,11 +174,15 @@ def _classify(target: _Target, x: Floats, folds: NDArray[np.int64], counts: Floa
     values, y = np.unique(target.values, return_inverse=True)
     right = np.empty(len(y))
     for fold in range(_FOLDS):
-        test = folds == fold
+        test = folds[members] == fold
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
         right[test] = model.fit(x[~test], y[~test]).predict(x[test]) == y[test]
-    value, resampled = (_balanced_accuracy(y, right, weights) for weights in (np.ones((1, len(y))), counts))
-    return ReadOut(target.column, "balanced accuracy", estimate(value[0], resampled), 1 / len(values), len(y))
+    value, resampled = (_balanced_accuracy(y, right, weights) for weights in (np.ones((1, len(y))), counts[:, members]))
+    # Copies of an image are no more images, also where they have different values.
+    sizes = [len(np.unique(members[y == number])) for number in range(len(values))]
+    images = min(len(np.unique(members)), len(values) ** 2 / sum(1 / size for size in sizes))
+    found = estimate(value[0], resampled, images=images, bounds=(0.0, 1.0))
+    return ReadOut(target.column, "balanced accuracy", found, 1 / len(values), len(y))
 
 
 def _balanced_accuracy(y: NDArray[np.intp], right: Floats, weights: Floats) -> Floats:

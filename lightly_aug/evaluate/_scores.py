@@ -1,21 +1,14 @@
 """Accuracies with confidence intervals."""
 
-from math import sqrt
-from statistics import NormalDist
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lightly_aug.checks import check_integer
-from lightly_aug.evaluate._estimate import Estimate
+from lightly_aug.evaluate._estimate import Estimate, estimate_share
 from lightly_aug.optional import extra
 
 __all__ = ["Accuracy", "accuracy"]
-
-_LEVEL: Final = 0.95
-_RESAMPLES: Final = 10_000
 
 
 class Accuracy(NamedTuple):
@@ -40,17 +33,18 @@ class Accuracy(NamedTuple):
 
 
 @torch.no_grad()
-def accuracy(scores: Tensor, labels: Tensor, *, seed: int = 0) -> Accuracy:
+def accuracy(scores: Tensor, labels: Tensor) -> Accuracy:
     """Compute top-1, top-5 and balanced accuracy of scores, each with a 95 % confidence interval.
 
-    The intervals say how far the accuracy may change with other test images. Those of top-1 and top-5 are Wilson's
-    (1927); that of the balanced accuracy is the percentile interval of 10,000 bootstrap resamples of the images (Efron
-    1979). Of classes with equal scores the one with the smaller label comes first.
+    The intervals say how far the accuracy may change with other test images. They are the score intervals of Wilson
+    (1927). That of the balanced accuracy is for an effective number of images (Korn & Graubard 1998): the number of
+    which a plain share would have the same variance, at most that of the classes' sizes, C² / sum(1 / n_c), which it is
+    if all images of each class are right or all are wrong. With as many images in each class it is at most n. Of
+    classes with equal scores the one with the smaller label comes first.
 
     Args:
         scores: `(n, C)`, the higher the likelier: logits, probabilities, or the votes of `knn_votes`.
         labels: `(n,)` integers from 0 to C - 1.
-        seed: Seed of the bootstrap, 0 or more.
 
     Raises:
         ValueError: Shapes do not fit, there are no images, labels are not integers from 0 to C - 1, or a score is NaN.
@@ -59,10 +53,9 @@ def accuracy(scores: Tensor, labels: Tensor, *, seed: int = 0) -> Accuracy:
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
         >>> print(accuracy(scores, torch.tensor([0, 0, 1, 1])))
-        top-1 75.0 % (30.1–95.4), balanced 75.0 % (50.0–100.0)
+        top-1 75.0 % (30.1–95.4), balanced 75.0 % (30.1–95.4)
     """
     _check(scores, labels)
-    check_integer("accuracy", least=0, seed=seed)
     with extra("train"):
         from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
     labels = labels.cpu().long()
@@ -73,15 +66,9 @@ def accuracy(scores: Tensor, labels: Tensor, *, seed: int = 0) -> Accuracy:
     if classes > 5:
         # places in the order, since torchmetrics breaks ties of scores arbitrarily
         ranks = torch.empty(n, classes).scatter_(1, order, -torch.arange(classes).float().expand(n, classes))
-        top5 = _wilson(multiclass_accuracy(ranks, labels, classes, average="micro", top_k=5).item(), n)
-    recalls = multiclass_accuracy(order[:, 0], labels, classes, average="none")
-    return Accuracy(
-        _wilson(multiclass_accuracy(order[:, 0], labels, classes, average="micro").item(), n),
-        top5,
-        # torchmetrics' own mean counts a class without images, as 0, if it is predicted
-        Estimate(recalls[confusion.sum(1) > 0].double().mean().item(), *_resample_balanced(confusion, seed)),
-        confusion,
-    )
+        top5 = _estimate_top(multiclass_accuracy(ranks, labels, classes, average="micro", top_k=5), n)
+    top1 = _estimate_top(multiclass_accuracy(order[:, 0], labels, classes, average="micro"), n)
+    return Accuracy(top1, top5, _estimate_balanced(confusion), confusion)
 
 
 def _check(scores: Tensor, labels: Tensor) -> None:
@@ -100,27 +87,17 @@ def _check(scores: Tensor, labels: Tensor) -> None:
         raise ValueError(f"accuracy: scores must be numbers, got NaN in row {int(broken.int().argmax())}")
 
 
-def _wilson(share: float, n: int) -> Estimate:
-    """Return a share of n images with the score interval of Wilson (1927)."""
-    hits = round(share * n)  # torchmetrics computes in float32
-    p, z2 = hits / n, NormalDist().inv_cdf((1 + _LEVEL) / 2) ** 2
-    middle, half = (p + z2 / (2 * n)) / (1 + z2 / n), sqrt(z2 * (p * (1 - p) + z2 / (4 * n)) / n) / (1 + z2 / n)
-    return Estimate(p, max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < n else 1.0)
+def _estimate_top(share: Tensor, n: int) -> Estimate:
+    return estimate_share(round(share.item() * n) / n, n)  # torchmetrics computes in float32
 
 
-def _resample_balanced(confusion: Tensor, seed: int) -> tuple[float, float]:
-    """Return the interval of the balanced accuracy over resamples of the images."""
-    # The accuracy depends only on how many images of each class are right and wrong, and a resample draws these numbers
-    # from a multinomial distribution.
-    total, right = confusion.sum(1).numpy(), confusion.diagonal().numpy()
+def _estimate_balanced(confusion: Tensor) -> Estimate:
+    """Return the mean of the classes' accuracies; torchmetrics' own counts predicted classes without images."""
+    total = confusion.sum(1).double()
     occurs = total > 0
-    counts = np.stack([right, total - right])[:, occurs]
-    n, classes = counts.sum(), counts.shape[1]
-    rng, values = np.random.default_rng(seed), []
-    for _ in range(10):  # a tenth at a time, for thousands of classes
-        drawn = rng.multinomial(n, counts.ravel() / n, size=_RESAMPLES // 10).reshape(-1, 2, classes)
-        drawn_total = drawn.sum(1)
-        recalls = drawn[:, 0] / np.maximum(drawn_total, 1)
-        values.append(recalls.sum(1) / (drawn_total > 0).sum(1))  # classes that a resample misses do not count
-    low, high = np.quantile(np.concatenate(values), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return float(low), float(high)
+    total, right = total[occurs], confusion.diagonal()[occurs].double()
+    shares, classes = right / total, len(total)
+    share = min(1.0, shares.mean().item())
+    variance = (shares * (1 - shares) / total).sum().item() / classes**2
+    n = classes**2 / (1 / total).sum().item()
+    return estimate_share(share, min(n, share * (1 - share) / variance) if variance > 0 else n)

@@ -52,7 +52,7 @@ class Use(NamedTuple):
         """Return the verdict as a sentence with its numbers, in points of accuracy."""
         value, low, high = (100 * number for number in self.fall)
         fall, rise = f"{value:.0f} points ({low:.0f} to {high:.0f})", f"{-value:.0f} points ({-high:.0f} to {-low:.0f})"
-        change = f"accuracy changes by {-value:+.0f} points ({-high:+.0f} to {-low:+.0f})"
+        change = f"accuracy changes by {round(-value):+} points ({round(-high):+} to {round(-low):+})"
         name, when = self.name, f"when {self.name} is random"
         return {
             "carries": f"{name} carries class information here: accuracy falls by {fall} {when}. Do not train it away.",
@@ -120,10 +120,10 @@ def class_use(
     pairs = zip(changed, changed.roll(-1, 0), strict=True)
     random = np.mean([_right(own, others, labels, k, temperature) for own, others in pairs], axis=0)
 
-    def mean(values: Floats) -> Estimate:
-        return estimate(values.mean(), counts @ values / n)
+    def mean(values: Floats, least: float = 0.0) -> Estimate:
+        return estimate(values.mean(), counts @ values / n, images=n, bounds=(least, 1.0))
 
-    return Use(name, mean(plain), mean(random), mean(plain - random), n, k)
+    return Use(name, mean(plain), mean(random), mean(plain - random, least=-1.0), n, k)
 
 
 def _right(own: Tensor, others: Tensor, labels: Tensor, k: int, temperature: float) -> NDArray[np.float64]:

@@ -2,9 +2,10 @@
 
 import base64
 import io
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 from typing import Final
@@ -16,9 +17,10 @@ from PIL import Image
 from lightly_aug.explore.album import Damaged, Picture
 from lightly_aug.explore.rendering import Drawn
 
-__all__ = ["Side", "write_failure", "write_sheet"]
+__all__ = ["Side", "fill_cosines", "write_failure", "write_sheet"]
 
 _COLOURS: Final = ("#2f6fde", "#e07b12", "#1a9e6c", "#c2418f", "#7a5bd6", "#b59a0b", "#d1495b", "#2a9db0")
+_COSINE: Final = 'class="cosine" title="{}cosine between the features of image and view"'
 _TILES: Final = (160, 100)
 """Length of the longest side of the largest view, in pixels of the page, for one recipe and for two."""
 
@@ -31,29 +33,29 @@ class Side:
         title: Name of the recipe.
         pictures: The readable images, as this recipe reads them.
         views: For each readable image its views.
-        cosines: For each readable image the cosines of its views; empty without a backbone.
     """
 
     title: str
     pictures: list[Picture]
     views: list[list[Drawn]]
-    cosines: list[list[float]] = field(default_factory=list)
 
 
-def write_sheet(images: Sequence[Damaged | None], sides: Sequence[Side]) -> str:
+def write_sheet(images: Sequence[Damaged | None], sides: Sequence[Side], *, cosines: bool = False) -> str:
     """Write images and their views as HTML, one row for each image, with all pictures in it.
 
     Args:
         images: The images in order: None for a readable one, else why it cannot be read.
         sides: The recipes, side by side.
+        cosines: Leave places for cosines, which `fill_cosines` fills.
     """
-    heads = "".join(map(_write_head, sides, "AB" if len(sides) > 1 else [""]))
+    letters = "AB" if len(sides) > 1 else [""]
+    heads = "".join(_write_head(side, letter, cosines) for side, letter in zip(sides, letters, strict=True))
     rows, readable = [], 0
     for damaged in images:
         if damaged is not None:
             rows.append(_write_line(damaged.name, damaged.reason))
         else:
-            cells = "".join(_write_cell(side, readable, _TILES[len(sides) - 1]) for side in sides)
+            cells = "".join(_write_cell(side, readable, _TILES[len(sides) - 1], cosines) for side in sides)
             rows.append(f'<section class="line">{cells}</section>')
             readable += 1
     widest = max(
@@ -65,6 +67,18 @@ def write_sheet(images: Sequence[Damaged | None], sides: Sequence[Side]) -> str:
     return f'<div class="sheet sides-{len(sides)}" style="{style}">{lines}</div>'
 
 
+def fill_cosines(sides: Sequence[Sequence[Sequence[float]]]) -> str:
+    """Write JavaScript that puts cosines in the places of the sheet: the pictures, megabytes, are sent only once.
+
+    Args:
+        sides: For each recipe, for each readable image, the cosines of its views.
+    """
+    means = [f"cosine {np.mean(rows):.2f}" if len(rows) else "" for rows in sides]
+    texts = means + [f"{cosine:.2f}" for line in zip(*sides, strict=True) for row in line for cosine in row]
+    places = 'document.querySelectorAll(".sheet .cosine")'
+    return f"{places}.forEach((place, i) => place.textContent = {json.dumps(texts)}[i])"
+
+
 def write_failure(error: Exception) -> str:
     """Write an error as HTML, to show in place of a sheet that cannot be drawn."""
     return f'<div class="sheet">{_write_line("These views cannot be drawn.", f"{type(error).__name__}: {error}")}</div>'
@@ -74,20 +88,14 @@ def _write_line(head: str, text: str) -> str:
     return f'<section class="line damaged"><p><b>{escape(head)}</b> {escape(text)}</p></section>'
 
 
-def _write_head(side: Side, letter: str) -> str:
+def _write_head(side: Side, letter: str, cosines: bool) -> str:
     letter = f"<i>{letter}</i> " if letter else ""
-    mean = ""
-    if side.cosines:
-        value = np.mean(side.cosines)
-        mean = (
-            f' <span class="mean" title="mean cosine between the features of image and view">cosine {value:.2f}</span>'
-        )
+    mean = f" <span {_COSINE.format('mean ')}></span>" if cosines else ""
     return f'<div class="side"><h2>{letter}{escape(side.title)}</h2>{mean}</div>'
 
 
-def _write_cell(side: Side, number: int, tile: int) -> str:
+def _write_cell(side: Side, number: int, tile: int, cosines: bool) -> str:
     views = side.views[number]
-    cosines = side.cosines[number] if side.cosines else [None] * len(views)
     colours = _choose_colours(len(views))
     runs = [list(run) for _, run in groupby(range(len(views)), key=lambda i: views[i].pixels.shape)]
     largest = max(max(view.pixels.shape[:2]) for view in views)
@@ -95,7 +103,7 @@ def _write_cell(side: Side, number: int, tile: int) -> str:
     shown = []
     for run in runs:
         small = _is_mosaic(run)
-        figures = [_write_view(views[i], colours[i], cosines[i], scale, small=small) for i in run]
+        figures = [_write_view(views[i], colours[i], scale, small=small, cosine=cosines) for i in run]
         if small:
             columns = _count_columns(len(run))
             shown.append(f'<div class="mosaic" style="--columns:{columns}">{"".join(figures)}</div>')
@@ -143,9 +151,9 @@ def _write_original(picture: Picture, views: Sequence[Drawn], colours: Sequence[
     )
 
 
-def _write_view(view: Drawn, colour: str, cosine: float | None, scale: float, *, small: bool) -> str:
+def _write_view(view: Drawn, colour: str, scale: float, *, small: bool, cosine: bool) -> str:
     height, width = view.pixels.shape[:2]
-    similar = "" if cosine is None else f'<b title="cosine between the features of image and view">{cosine:.2f}</b> '
+    similar = f"<b {_COSINE.format('')}></b> " if cosine else ""
     size = f"width:{width * scale:.0f}px;height:{height * scale:.0f}px"
     caption = escape(view.caption.replace(" -", " −"))
     return (

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from lightly_aug.explore.latest import Latest
-from lightly_aug.explore.markup import write_failure, write_sheet
+from lightly_aug.explore.markup import fill_cosines, write_failure, write_sheet
 from lightly_aug.explore.panel import Panel
 from lightly_aug.explore.recipe import Recipe
 from lightly_aug.explore.source import write_code
-from lightly_aug.explore.state import State, add_cosines, draw_sides
+from lightly_aug.explore.state import State, draw_sides, find_cosines
 from lightly_aug.optional import extra
 from lightly_aug.weights import Backbone
 
@@ -136,10 +136,11 @@ class Tab:
 
     async def _draw_views(self) -> None:
         damaged, sides = await asyncio.to_thread(draw_sides, self.folder, self.state)
-        self._sheet.content = await asyncio.to_thread(write_sheet, damaged, sides)
+        compared = self.backbone is not None
+        self._sheet.content = await asyncio.to_thread(write_sheet, damaged, sides, cosines=compared)
         if self.backbone is not None and not self._latest.outdated:
-            sides = await asyncio.to_thread(add_cosines, self.backbone, sides)
-            self._sheet.content = await asyncio.to_thread(write_sheet, damaged, sides)
+            cosines = await asyncio.to_thread(find_cosines, self.backbone, sides)
+            self._sheet.client.run_javascript(fill_cosines(cosines))
 
 
 def _button(icon: str, text: str, click: Callable[[], Any]) -> None:

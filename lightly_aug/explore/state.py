@@ -12,7 +12,7 @@ from lightly_aug.explore.rendering import compare, render
 from lightly_aug.explore.source import find_decode
 from lightly_aug.weights import Backbone
 
-__all__ = ["State", "add_cosines", "draw_sides"]
+__all__ = ["State", "draw_sides", "find_cosines"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,6 @@ def draw_sides(folder: Path, state: State) -> tuple[list[Damaged | None], list[S
     return damaged, sides
 
 
-def add_cosines(backbone: Backbone, sides: Sequence[Side]) -> list[Side]:
-    """Return the sides with the cosines between the features of images and views."""
-    images = [[picture.pixels for picture in side.pictures] for side in sides]
-    return [replace(side, cosines=compare(backbone, own, side.views)) for side, own in zip(sides, images, strict=True)]
+def find_cosines(backbone: Backbone, sides: Sequence[Side]) -> list[list[list[float]]]:
+    """Return for each side and image the cosines between the features of the image and of its views."""
+    return [compare(backbone, [picture.pixels for picture in side.pictures], side.views) for side in sides]

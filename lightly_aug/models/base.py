@@ -1,6 +1,5 @@
 """The interface between methods and the code that trains and evaluates them."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -13,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lightly_aug.models._fsdp import call_as_forward, is_sharded
 from lightly_aug.models.backbones import check_features, image_size
+from lightly_aug.user_warning import warn_user
 
 __all__ = ["SSLModel", "embed_views", "several_views", "two_views"]
 
@@ -133,10 +133,9 @@ class SSLModel(nn.Module, ABC):
     def _warn_of_schedules(self) -> None:
         if self.scheduled and not self._informed:
             self._informed = True
-            warnings.warn(
+            warn_user(
                 f"{type(self).__name__}: {self.scheduled} stays at its beginning, as nobody sets the progress of the "
-                "training: write model.after_step(done / total) after each optimizer.step()",
-                stacklevel=4,
+                "training: write model.after_step(done / total) after each optimizer.step()"
             )
 
     def freeze(self) -> None:

@@ -1,13 +1,13 @@
 """A copy of a network that tracks it as an exponential moving average."""
 
 import math
-import warnings
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from lightly_aug.checks import check_share
+from lightly_aug.user_warning import warn_user
 
 __all__ = ["MomentumEncoder", "cosine"]
 
@@ -90,9 +90,8 @@ class MomentumEncoder(nn.Module):
         lossy = [dtype for dtype in dtypes if 0 < share / 10 < torch.finfo(dtype).eps and dtype.itemsize < 4]
         if lossy and not self._warned:
             self._warned = True
-            warnings.warn(
+            warn_user(
                 f"MomentumEncoder: parameters should be torch.float32, got {lossy[0]}, in which an average with "
                 f"momentum {1 - share:.6g} loses most of its updates to rounding: keep the model in float32 and use "
-                "torch.autocast",
-                stacklevel=3,
+                "torch.autocast"
             )

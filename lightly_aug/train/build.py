@@ -81,7 +81,8 @@ def count_batch(source: Source, options: PretrainOptions) -> int:
             f"pretrain: batch_size must be a multiple of the {world} devices, got {batch}: {batch - batch % world} is"
         )
     if batch < 2 * world:
-        raise ValueError(f"pretrain: there must be two images or more for each device, of {world}, got {batch}")
+        each = "" if world == 1 else f" for each of {world} devices"
+        raise ValueError(f"pretrain: there must be two images or more{each}, got {batch}")
     return batch - batch % world
 
 

@@ -1,6 +1,8 @@
 """Checkpoints that survive a kill, and a run that a signal stops and that goes on."""
 
 import os
+import pickle
+import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,10 +39,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             OSError: The file cannot be written; an older file of this name is left as it is.
+            ValueError: It holds objects of other types than tensors, numbers and text, so no run could go on from it.
         """
         try:
             with replace_file(path) as file:
                 torch.save(checkpoint, file)
+                torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError as error:
+            kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+            raise ValueError(
+                f"the checkpoint {path} must hold tensors, numbers and text, got an object"
+                f"{f' of {kind[1]}' if kind else ''}, which would run code when it is read: change what state_dict of "
+                "a callback returns"
+            ) from None
         except (OSError, RuntimeError) as error:  # torch's writer raises the second when the disk is full
             raise OSError(
                 f"the checkpoint {path} could not be written: {error}. Earlier checkpoints are intact: make room, and "

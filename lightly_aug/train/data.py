@@ -17,7 +17,7 @@ from lightly_aug.images import image_files
 from lightly_aug.indexed import EpochSampler, Indexed
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
-from lightly_aug.photographs import class_names
+from lightly_aug.photographs import class_names, split_by_class
 from lightly_aug.recipes import ImageCollateFunction
 from lightly_aug.samples import take_images
 from lightly_aug.status import show_wait
@@ -66,6 +66,12 @@ class Source:
             return len(dataset)
         except TypeError:
             return 0
+
+    @property
+    def testable(self) -> bool:
+        """Whether a classifier can be tested: there are two classes or more, and two images or more of one of them."""
+        known = [label for label in self.labels if label >= 0]
+        return 1 < len(set(known)) < len(known)
 
 
 def find_source(data: Any, image: str | int | None = None) -> Source:
@@ -162,6 +168,7 @@ def training_loader(
     seed: int,
     pin: bool,
     labelled: float | None = None,
+    drop_last: bool = True,
 ) -> DataLoader[Any]:
     """Return the loader of the training, which knows its place and can go on from it.
 
@@ -173,6 +180,7 @@ def training_loader(
         seed: Seed of the order.
         pin: Keep batches in page-locked memory.
         labelled: Share of the images whose labels are in the batches, half of each batch, for PAWS; None for no labels.
+        drop_last: Leave out the images at the end of an epoch that do not fill a batch.
 
     Raises:
         ValueError: Labels are wanted, and there are none.
@@ -183,7 +191,7 @@ def training_loader(
     }  # fmt: skip
     if labelled is not None:
         return _support_loader(source, batch, seed=seed, labelled=labelled, **options)
-    options["drop_last"] = True
+    options["drop_last"] = drop_last
     if isinstance(data, IterableDataset):
         return DataLoader(data, batch, **options)
     dataset = data if isinstance(data, Indexed) else Indexed(data)
@@ -249,16 +257,19 @@ def evaluation_loaders(
     workers: int = 0,
     batch: int = 64,
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
-    """Return loaders of labelled images, four fifths to learn from and a fifth to test with; at most 2,000 in all."""
+    """Return loaders of labelled images, four fifths of each class to learn from and a fifth to test with.
+
+    There are at most 2,000 in all, and classes of one image are not tested.
+    """
     known = [i for i, label in enumerate(source.labels) if label >= 0]
-    order = np.random.default_rng(0).permutation(known)[:_MOST_EVALUATED]
-    cut = len(order) - max(1, len(order) // 5)
+    chosen = np.random.default_rng(0).permutation(known)[:_MOST_EVALUATED]
+    parts = split_by_class([source.labels[i] for i in chosen])
     collate = MultiViewCollateFunction(
         [still_view(size, normalize)], seed=0, decode=decode, max_pixels=max_pixels, on_error=on_error
     )
     train, test = (
-        DataLoader(Subset(_Labelled(source), part.tolist()), batch, collate_fn=collate, num_workers=workers)
-        for part in (order[:cut], order[cut:])
+        DataLoader(Subset(_Labelled(source), chosen[part].tolist()), batch, collate_fn=collate, num_workers=workers)
+        for part in parts
     )
     return train, test
 

@@ -1,6 +1,5 @@
 """Callbacks that measure and draw the features while a method trains."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from lightly_aug.optional import extra
 from lightly_aug.plot import embedding
 from lightly_aug.samples import take_images
 from lightly_aug.train.module import PretrainModule
+from lightly_aug.user_warning import warn_user
 
 with extra("train"):
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -76,11 +76,10 @@ class _Measured(Callback, ABC):
         """Say so if the run ends no better than it began."""
         for name, value in self.last.items():
             if name in self.start and value <= self.start[name] < 1 and trainer.is_global_zero:
-                warnings.warn(
+                warn_user(
                     f"{name.replace('_', ' ')} on {self.count} images: {value:.1%} after the training, "
                     f"{self.start[name]:.1%} before it: this run has not made the features better. Train for longer, "
-                    "or with another learning rate or batch size; look at spread and effective_rank for a collapse",
-                    stacklevel=2,
+                    "or with another learning rate or batch size; look at spread and effective_rank for a collapse"
                 )
 
 

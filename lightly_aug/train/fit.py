@@ -1,5 +1,6 @@
 """Training that can be stopped by signals, by itself and on several processes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,25 @@ from lightly_aug.train.folder import is_first_process, quiet, say
 with extra("train"):
     from lightning.pytorch import LightningModule, Trainer
 
-__all__ = ["fit"]
+__all__ = ["check_launch", "fit"]
+
+
+def check_launch(owner: str, processes: int) -> None:
+    """Check that Lightning can start the other processes, each of which runs the user's script again.
+
+    Args:
+        owner: Function that trains, for messages.
+        processes: Number of processes, that of all devices.
+
+    Raises:
+        ValueError: There is no script, as in a notebook.
+    """
+    if processes > 1 and hasattr(sys, "ps1") and "LOCAL_WORLD_SIZE" not in os.environ:
+        raise ValueError(
+            f"{owner}: devices must be 1 in a notebook or an interactive interpreter, got {processes}: each needs "
+            "a process that runs the whole script. Write the call to a file, script.py, under "
+            "if __name__ == '__main__':, and start it with !python script.py, or take devices=1"
+        )
 
 
 def fit(trainer: Trainer, module: LightningModule, loader: Any, checkpoint: Path | None, *, how: str) -> None:

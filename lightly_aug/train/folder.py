@@ -71,16 +71,20 @@ def prepare_folder(folder: Path, source: Source, options: PretrainOptions) -> No
         )
     if config.exists() and options.resume:
         before, now = read_options(config), {"data": source.name} | options.plain()
-        names = ("data", "method", "backbone", "size", "recipe", "batch_size", "accumulate", "seed")
+        names = ["data", "method", "backbone", "size", "recipe", "batch_size", "accumulate", "seed", "labelled"]
+        names += ["lr", "weight_decay", "optimizer", "warmup"]  # the optimiser's state, which is loaded, keeps them
         default = {option.name: option.default for option in fields(PretrainOptions)}
         old, new = ({name: each.get(name, default.get(name)) for name in names} for each in (before, now))
         if other := [f"{name} {old[name]}, not {new[name]}" for name in names if old[name] != new[name]]:
             raise ValueError(f"pretrain: {folder} holds a run with {', '.join(other)}: resume it with the same options")
-        epochs = before.get("epochs", default["epochs"])
-        if options.epochs != epochs and not options.steps:
+        length, asked = (
+            f"{steps} steps" if (steps := each.get("steps")) else f"{each.get('epochs', default['epochs'])} epochs"
+            for each in (before, now)
+        )
+        if asked != length:
             raise ValueError(
-                f"pretrain: {folder} holds a run of {epochs} epochs, at whose end the learning rate is at its lowest: "
-                f"resume it with as many, not {options.epochs}, or begin a longer run"
+                f"pretrain: {folder} holds a run of {length}, at whose end the learning rate is at its lowest: "
+                f"resume it with that length, not {asked}, or begin another run"
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)

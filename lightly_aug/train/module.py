@@ -1,7 +1,6 @@
 """The LightningModule that trains any method."""
 
 import time
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,8 +12,10 @@ from lightly_aug.batch import RenderedViews, labels_of, views_of
 from lightly_aug.distributed import gather
 from lightly_aug.models.base import SSLModel
 from lightly_aug.optional import extra
+from lightly_aug.train.layout import note_layout
 from lightly_aug.train.optimization import SMALL, Optimization
 from lightly_aug.train.sharding import gather_backbone, shard
+from lightly_aug.user_warning import warn_user
 
 with extra("train"):
     from lightning.pytorch import LightningModule
@@ -184,8 +185,9 @@ class PretrainModule(LightningModule):
         return self.batch_size or batch * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what the run was planned for."""
+        """Save what the run was planned for, and what its place in the epoch depends on."""
         checkpoint["planned"] = self._planned
+        note_layout(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep to the plan of the run that goes on, and begin an epoch anew after one that was complete."""
@@ -208,10 +210,9 @@ class PretrainModule(LightningModule):
         self.model.progress = min(1.0, steps / self.total_steps)
         self._compare("start at the same step", steps, "on several machines, out must be a folder that all of them see")
         if total not in (self.total_steps, -1, float("inf")) and self.trainer.is_global_zero:
-            warnings.warn(
+            warn_user(
                 f"PretrainModule: this Trainer takes {total} steps, and the run was planned for {self.total_steps}: "
-                "its schedules keep to that and end there",
-                stacklevel=2,
+                "its schedules keep to that and end there"
             )
 
     def on_train_epoch_start(self) -> None:
@@ -246,11 +247,10 @@ class PretrainModule(LightningModule):
             if self.trainer.is_global_zero and not self._told:
                 self._told = True
                 ranks = [number for number, last in enumerate(ended) if last]
-                warnings.warn(
+                warn_user(
                     f"PretrainModule: the stream of rank {', '.join(map(str, ranks))} ended after {batch_idx + 1} "
                     f"batches, and others have more, which this epoch leaves out: give all {len(ended)} processes as "
-                    "many batches, with WebDataset by resampled=True and with_epoch(...)",
-                    stacklevel=2,
+                    "many batches, with WebDataset by resampled=True and with_epoch(...)"
                 )
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:

@@ -1,6 +1,5 @@
 """Train a method with one call."""
 
-import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
@@ -43,7 +42,7 @@ from lightly_aug.train.data import (
     training_loader,
 )
 from lightly_aug.train.evaluation import OnlineEvaluation, PairAccuracy, Pictures
-from lightly_aug.train.fit import fit
+from lightly_aug.train.fit import check_launch, fit
 from lightly_aug.train.folder import (
     SaveBackbone,
     WriteFacts,
@@ -55,9 +54,11 @@ from lightly_aug.train.folder import (
     read_metrics,
     say,
 )
+from lightly_aug.train.layout import Layout, read_layout
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import PAPERS, Optimization
 from lightly_aug.train.watch import Collapse, RunBar, Throughput
+from lightly_aug.user_warning import warn_user
 from lightly_aug.weights import BACKBONE
 
 with extra("train"):
@@ -134,6 +135,8 @@ def pretrain(data: Any, options: PretrainOptions) -> Pretrained:
         ValueError: An option is out of range, there are too few images, or the folder holds another run.
         ModuleNotFoundError: Packages of the extra "train" are not installed.
     """
+    if options.strategy in ("auto", "ddp", "fsdp2"):
+        check_launch("pretrain", count_devices(options) * options.num_nodes)
     with hold_folder("pretrain", Path(options.out)):
         return _train(data, options)
 
@@ -153,6 +156,7 @@ def _train(data: Any, options: PretrainOptions) -> Pretrained:
     folder = Path(options.out)
     prepare_folder(folder, source, options)
     checkpoint = find_checkpoint(folder / "checkpoints") if options.resume else None
+    layout = None if checkpoint is None else read_layout(checkpoint)
 
     notes = note_run(source, options, collate, model, paper=paper)
     saving |= {"size": options.size, "normalize": normalize, "notes": notes}
@@ -165,11 +169,14 @@ def _train(data: Any, options: PretrainOptions) -> Pretrained:
     every = max(1, min(10, source.count // images or 10))  # at least once an epoch
     callbacks += options.callbacks
     trainer = _build_trainer(options, model, folder, callbacks, checkpoint, every)
+    _check_layout(layout, folder, source, trainer.world_size)
     loader = source.data
     if isinstance(loader, DataLoader):
         check_loader(loader, trainer.world_size)
     else:
         workers = default_workers(trainer.num_devices) if options.workers is None else options.workers
+        if layout is not None and not layout.between:
+            workers = layout.workers  # the place in the epoch is known to each of them
         each, pin = batch // trainer.world_size, trainer.strategy.root_device.type == "cuda"
         with quiet():
             loader = training_loader(
@@ -180,12 +187,36 @@ def _train(data: Any, options: PretrainOptions) -> Pretrained:
     module = PretrainModule(model, optimization, batch_size=images, total_steps=total, seed=options.seed)
     say(*_describe(source, options, optimization, batch=batch, total=total, paper=paper))
     if options.resume:
-        say(f"going on from {checkpoint}" if checkpoint else "no checkpoint to go on from: starting at the beginning")
+        say(_describe_start(checkpoint, total))
     fit(trainer, module, loader, checkpoint, how="with --resume or resume=True")
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if trainer.is_global_zero and (folder / "pictures").is_dir():
         training_curves(folder).savefig(folder / "pictures/curves.png", dpi=110)
     return Pretrained(model, read_metrics(folder) | metrics, folder)
+
+
+def _check_layout(layout: Layout | None, folder: Path, source: Source, processes: int) -> None:
+    """Refuse to go on with other images, or within an epoch with another number of processes."""
+    if layout is None:
+        return
+    if layout.images != source.count:
+        raise ValueError(
+            f"pretrain: {folder} holds a run with {layout.images:,} images, not {source.count:,}: resume it with the "
+            "same images, or begin another run"
+        )
+    if layout.processes != processes and not layout.between:
+        raise ValueError(
+            f"pretrain: {folder} holds a run that stopped within an epoch, with devices={layout.processes} in all: "
+            f"resume it with as many, not {processes}; between two epochs the number may change"
+        )
+
+
+def _describe_start(checkpoint: Path | None, total: int) -> str:
+    if checkpoint is None:
+        return "no checkpoint to go on from: starting at the beginning"
+    if int(checkpoint.stem.removeprefix("step-")) >= total:
+        return f"this run is complete: nothing is left to train after {checkpoint}"
+    return f"going on from {checkpoint}"
 
 
 def _watching(
@@ -199,7 +230,12 @@ def _watching(
         source if options.evaluate == "auto" else None if options.evaluate == "none" else find_source(options.evaluate)
     )
     size = options.size
-    if labelled is not None and len(labelled.classes) > 1:
+    if labelled is not None and labelled is not source and not labelled.testable:
+        raise ValueError(
+            "pretrain: evaluate must hold labelled images of two classes or more, and two or more of one of them, got "
+            f"{len(labelled.labels)} labels of {len(labelled.classes)} classes"
+        )
+    if labelled is not None and labelled.testable:
         train, test = evaluation_loaders(
             labelled,
             size=size,
@@ -296,9 +332,8 @@ def _describe(
     lines.append(f"recipe {'paper' if paper else 'small'}: {kind}")
     lines.append(optimization.describe(batch * options.accumulate, total, epochs))
     if batch < row.least:
-        warnings.warn(
+        warn_user(
             f"{title} wants batches of {row.least} images or more ({row.batch:,} in the paper), got {batch}: "
-            f"{row.reason}",
-            stacklevel=4,
+            f"{row.reason}"
         )
     return lines

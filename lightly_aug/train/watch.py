@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from typing import Any, Final
 
 import torch
@@ -13,6 +12,7 @@ from lightly_aug.batch import views_of
 from lightly_aug.evaluate import features
 from lightly_aug.optional import extra
 from lightly_aug.train.module import PretrainModule
+from lightly_aug.user_warning import warn_user
 
 with extra("train"):
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -116,10 +116,9 @@ class Throughput(Callback):
             pl_module.log_dict({"images_per_second": self.images_per_second, "waiting": self.waiting})
         if self.waiting > _WAITING and self._batches >= 30 and not self._told:
             self._told = True
-            warnings.warn(
+            warn_user(
                 f"{self.waiting:.0%} of the time is spent waiting for data: give the loader more workers, decode large "
-                'photographs at a smaller size with decode=..., or render on the accelerator with render="late"',
-                stacklevel=2,
+                'photographs at a smaller size with decode=..., or render on the accelerator with render="late"'
             )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -172,11 +171,10 @@ class Collapse(Callback):
         if self._told or not (values["spread"] < self.least_spread or values["effective_rank"] < self.least_rank):
             return
         self._told = True
-        warnings.warn(
+        warn_user(
             f"step {trainer.global_step}: the features collapse, all images become the same point: spread "
             f"{values['spread']:.3f} (1 is even, 0 collapsed), effective rank {values['effective_rank']:.1f} of "
-            f"{min(x.shape)}. Lower the learning rate, warm up for longer, or take a larger batch",
-            stacklevel=2,
+            f"{min(x.shape)}. Lower the learning rate, warm up for longer, or take a larger batch"
         )
 
     @torch.no_grad()

@@ -30,17 +30,17 @@ def write_card(metadata: Mapping[str, Any], *, parameters: int, width: int, **fi
     with extra("train"):
         from huggingface_hub import ModelCardData
     notes, built = metadata["notes"], metadata["backbone"]
-    name = built["name"] if built else "backbone"
+    named = [built["name"]] if built else []
     method = notes.get("title", notes.get("method"))
     known = {
         "library_name": "lightly-aug",
         "pipeline_tag": "image-feature-extraction",
-        "tags": ["self-supervised-learning", *filter(None, [notes.get("method"), built and built["name"]])],
+        "tags": [*(["self-supervised-learning"] if method else []), *filter(None, [notes.get("method"), *named])],
     }
     front: str = ModelCardData(**known | fields).to_yaml()
     own = "" if built else ", network=..."
     lines = [
-        f"# {name} trained with {method}" if method else f"# {name}",
+        f"# {built['name'] if built else 'Backbone'}" + (f" trained with {method}" if method else ""),
         "",
         f"A network of {parameters:,} parameters that computes {width:,} features of an image"
         + (f", trained with {_cite(notes, method)}." if method else "."),
@@ -60,8 +60,8 @@ def write_card(metadata: Mapping[str, Any], *, parameters: int, width: int, **fi
         "## Not tested",
         "",
         "The features were not tested on images of other kinds, sources or sizes than those of the training, for "
-        "differences between groups of people, or for decisions about people. The images of the training, and their "
-        "licence, are not recorded.",
+        "differences between groups of people, or for decisions about people."
+        + ("" if fields.get("datasets") else " The images of the training, and their licence, are not recorded."),
     ]
     return f"---\n{front.strip()}\n---\n\n" + "\n".join(lines) + "\n"
 
@@ -72,25 +72,27 @@ def _cite(notes: Mapping[str, Any], method: str) -> str:
 
 
 def _describe_input(metadata: Mapping[str, Any]) -> str:
-    size, normalize = metadata["size"], metadata["normalize"]
+    size, normalize, mode = metadata["size"], metadata["normalize"], metadata["mode"]
     values = (
-        f"normalised with mean {_join(normalize['mean'])} and standard deviation {_join(normalize['std'])}"
+        f"normalises them with mean {_join(normalize['mean'])} and standard deviation {_join(normalize['std'])}"
         if normalize
-        else "which stay in [0, 1]"
+        else "scales their values to [0, 1]"
     )
+    converts = f"converts files and PIL images to {mode}, " if mode else ""
     return (
-        "It takes images of any size and kind. `Backbone` resizes the shorter side to "
-        f"{size} pixels, cuts out the central {size} x {size} pixels, {values}."
+        f"It takes images of any size and kind: `Backbone` {converts}resizes the shorter side to {size} pixels, "
+        f"cuts out the central {size} x {size} pixels, and {values}."
     )
 
 
 def _list_training(metadata: Mapping[str, Any]) -> list[str]:
     notes, built = metadata["notes"], metadata["backbone"]
     arguments = f", `{json.dumps(built['arguments'])}`" if built and built["arguments"] else ""
+    trained = "method" in notes
     rows = {
         "network": f"{built['name']}{arguments}" if built else None,
         "images": f"{notes['images']:,}" if notes.get("images") else None,
-        "side of the views": f"{metadata['size']} pixels",
+        "side of the views": f"{metadata['size']} pixels" if trained else None,
         "images in a step": notes.get("batch_size"),
         "recipe": notes.get("recipe"),
         "optimiser": notes.get("optimization"),
@@ -98,15 +100,25 @@ def _list_training(metadata: Mapping[str, Any]) -> list[str]:
         "optimiser steps": f"{notes['steps']:,}" if "steps" in notes else None,
         "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
     }
-    return ["", "## Training", "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items() if v is not None)]
+    said = [] if trained else ["How the network was trained is not recorded.", ""]
+    table = ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items() if v is not None)]
+    return ["", "## Training", "", *said, *table]
 
 
 def _list_views(views: Any) -> list[str]:
+    """List the operations of each kind of view."""
     if not views:
         return []
-    lines = ["", "## Views", "", f"Views of each image in a step: {sum(view['count'] for view in views)}."]
+    total = sum(view["count"] for view in views)
+    lines = [
+        "",
+        "## Views",
+        "",
+        f"Each step takes {total} views of each image" + (", made by" if len(views) == 1 else ":"),
+    ]
     for view in views:
-        lines += ["", f"{view['count']} x", "", *(f"- `{operation}`" for operation in view["operations"])]
+        made = [f"{view['count']} view{'s' * (view['count'] > 1)} made by", ""] if len(views) > 1 else []
+        lines += ["", *made, *(f"- `{operation}`" for operation in view["operations"])]
     return lines
 
 
@@ -119,4 +131,4 @@ def _list_figures(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _join(values: Any) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+    return f"({', '.join(f'{value:g}' for value in values)})"

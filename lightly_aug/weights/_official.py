@@ -1,7 +1,6 @@
 """Checkpoints of other code, loaded into networks of torchvision and timm."""
 
 import os
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightly_aug.user_warning import warn_user
 from lightly_aug.weights._architectures import check_forward, infer_architecture, rename
 from lightly_aug.weights._backbone import read_metadata
 from lightly_aug.weights._build import build_backbone
@@ -160,8 +160,7 @@ def _check_values(state: Mapping[str, Tensor], network: nn.Module, path: str | o
         )
     counts = [value for name, value in state.items() if name.endswith(_COUNTER)]
     if counts and not any(map(bool, counts)):
-        warnings.warn(
+        warn_user(
             f"load_checkpoint: the BatchNorm statistics in {path} were never updated, as if the "
-            f"{type(network).__name__} had not been trained: features in eval mode depend on them",
-            stacklevel=3,
+            f"{type(network).__name__} had not been trained: features in eval mode depend on them"
         )

@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self, Unpack
@@ -18,6 +17,7 @@ from lightly_aug.models import feature_width
 from lightly_aug.operations import Normalize
 from lightly_aug.optional import extra
 from lightly_aug.options import Options
+from lightly_aug.user_warning import warn_user
 from lightly_aug.weights._backbone import BACKBONE, find_file, read_metadata, save_backbone, still_view
 from lightly_aug.weights._build import build_backbone
 from lightly_aug.weights._card import write_card
@@ -177,10 +177,9 @@ class Backbone(nn.Module, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         if (save_directory / "README.md").exists():
-            warnings.warn(
+            warn_user(
                 f"save_pretrained: {save_directory / 'README.md'} was there before and is kept: check that it "
-                "describes these weights, or delete it and save again",
-                stacklevel=3,
+                "describes these weights, or delete it and save again"
             )
         settings = {name: self.metadata[name] for name in ("size", "mode", "background", "notes")}
         built = self.metadata["backbone"] or {"name": None, "arguments": {}}

@@ -4,9 +4,11 @@ import os
 import pickle
 import re
 import tarfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -69,15 +71,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         except SafetensorError as error:
             raise ValueError(f"load_checkpoint: {file} must be a file of safetensors, got {error}") from None
     try:
-        with torch.serialization.safe_globals(_STAND_INS):
+        with torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings():
+            for text in ("Detected pickle protocol", "'torch.load' received a zip file"):  # the error says more
+                warnings.filterwarnings("ignore", text)
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(_explain(file, str(error))) from None
     except Exception as error:  # a damaged file may raise anything
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"load_checkpoint: {file} must be a file of torch.save, got one that fails: {reason}"
-        ) from None
+        raise ValueError(_explain(file, error)) from None
     if not isinstance(content, Mapping):
         raise ValueError(
             f"load_checkpoint: {file} must hold a dict of weights, got {type(content).__name__}: save "
@@ -117,13 +116,41 @@ def _refuse_formats(file: Path) -> None:
         )
 
 
-def _explain(file: Path, error: str) -> str:
-    """Name the type that the file must not hold."""
-    kind = re.search(r"GLOBAL ([\w.]+)", error)
-    if kind is None:
-        return f"load_checkpoint: {file} must be a file of torch.save, got one that fails: {' '.join(error.split())}"
-    return (
-        f"load_checkpoint: {file} must hold weights, numbers and text, got an object of {kind[1]}, and loading it "
-        "would run code of the file. If you trust its source, keep only its weights, "
-        "torch.save(torch.load(file, weights_only=False)['state_dict'], new), with the key that holds them"
-    )
+def _explain(file: Path, error: Exception) -> str:
+    """Say what the file is, in place of torch's text, which advises to run its code."""
+    kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and kind is not None:
+        return (
+            f"load_checkpoint: {file} must hold weights, numbers and text, got an object of {kind[1]}, and loading it "
+            "would run code of the file: where it was made, save the weights alone, torch.save(network.state_dict(), "
+            "new)"
+        )
+    with file.open("rb") as opened:
+        start = opened.read(100)
+    beginning = start.lstrip().lower()
+    if not start:
+        found = "an empty one: write or download it again"
+    elif beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
+        found = "a web page: the address that it came from is not that of the file"
+    elif start.startswith(b"version https://git-lfs"):
+        found = "a pointer of Git LFS in place of its content: run git lfs pull"
+    elif start.startswith(b"PK") and _is_torchscript(file):
+        found = (
+            "a program of TorchScript: where it was made, save the weights alone, torch.save(network.state_dict(), new)"
+        )
+    elif start.startswith(b"PK"):
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        found = f"one that fails, {reason}: write or download it again"
+    elif start.startswith(b"\x80"):
+        found = "a pickle of something else, or a damaged one: unpickling it may run code of the file"
+    else:
+        found = f"one that begins with {start[:12]!r}"
+    return f"load_checkpoint: {file} must be a file of torch.save, got {found}"
+
+
+def _is_torchscript(file: Path) -> bool:
+    try:
+        with ZipFile(file) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except BadZipFile:
+        return False
