@@ -17,7 +17,10 @@ if not TYPE_CHECKING:  # else type checkers would take any name for one of these
         """Import a name or a module when it is first used, so that the command line need not wait for torch."""
         if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
             return import_module(f"{__name__}.{name}")
-        value = globals()[name] = getattr(import_module(f"{__name__}._public"), name)
+        public = import_module(f"{__name__}._public")
+        if not hasattr(public, name):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(public, name)
         return value
 
     def __dir__() -> list[str]:

@@ -308,7 +308,7 @@ def _sum_taps(
     b = r
     first = ()
     for m in tl.static_range(TOGETHER):
-        first += (tl.load(column + m * pitch),)
+        first += (tl.load(column + m * pitch),)  # type: ignore[assignment]
     for k in range(0, count):
         down = (k * stride).to(tl.uint32)
         across_r = tl.zeros(column.shape, tl.float32)
