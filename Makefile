@@ -48,16 +48,18 @@ notebooks: .venv/ready  ## run the tutorials, and store their outputs in them
 methods: .venv/ready  ## train every method on one budget: half an hour on two cores
 	$(BIN)/python -m benchmarks.methods
 
-gpu-static: .venv/ready  ## compile the GPU kernels with each Triton of TRITONS, and check registers and spills
+gpu-static: .venv/ready  ## compile the GPU kernels with each Triton of TRITONS, check registers and what they draw
 	@failed=; for version in $(TRITONS); do \
 		folder=$$(mktemp -d); \
 		$(BIN)/pip install --quiet --no-deps --target $$folder triton==$$version && \
-		TRITON_CACHE_DIR=$$folder/cache PYTHONPATH="$$folder:$$PWD" $(BIN)/python -m benchmarks.gpu_static || \
+		export TRITON_CACHE_DIR=$$folder/cache PYTHONPATH="$$folder:$$PWD/tests:$$PWD" && \
+		$(BIN)/python -m benchmarks.gpu_static --images 0 && \
+		$(BIN)/python -m helpers.gpu_cases 34 photographs float32 floats "channels last" || \
 		failed="$$failed $$version"; \
 		rm -rf $$folder; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed with Triton$$failed"; exit 1; fi; \
-	echo "the GPU kernels are within budget with Triton $(TRITONS)"
+	echo "the GPU kernels are within budget, and right, with Triton $(TRITONS)"
 
 package: .venv/ready  ## build the sdist and the wheel into dist/, and run the tests of the sdist
 	rm -rf dist

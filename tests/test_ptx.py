@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from helpers import ptx
-from helpers.ptx_memory import AccessError, Array, Memory, Region
+
+from benchmarks.ptx import interpreter as ptx
+from benchmarks.ptx.memory import AccessError, Array, Memory, Region
 
 HEAD = """
 .version 8.0
@@ -43,7 +44,7 @@ def run(code: str, values: Array, number: int = 0, shared: int = 0, blocks: int 
     parameters = {"kernel_param_0": 4096, "kernel_param_1": 65536, "kernel_param_2": number}
     kernel = ptx.parse(HEAD + code + "	ret;\n}\n")
     executed = ptx.run(kernel, (blocks, 1, 1), parameters, Memory(regions, shared))
-    return result.view(np.uint32), executed
+    return result.view(np.uint32), kernel.count_names(executed)
 
 
 def to_bf16(values: Array) -> Array:

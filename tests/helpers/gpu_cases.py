@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helpers import gpu_driver
+from benchmarks.ptx import driver
 from helpers.cases import Array, noise
 from lightly_aug import (
     CenterCrop,
@@ -87,14 +87,14 @@ def main() -> None:
     done = Counter[str]()
     for name in names:
         check_setting(name, int(cases), done)
-    done["launches"] = len(gpu_driver.LAUNCHES)
+    done["launches"] = len(driver.LAUNCHES)
     print(json.dumps(done))
 
 
 def check_setting(name: str, cases: int, done: Counter[str]) -> None:
     """Check the cases of one setting."""
     setting = SETTINGS[name]
-    gpu_driver.install(setting.capability)
+    driver.install(setting.capability)
     for seed, start in enumerate(range(0, cases, VIEWS)):
         check_batch(setting, min(VIEWS, cases - start), f"{name} {seed}", done)
         if setting.pixels is np.float32:

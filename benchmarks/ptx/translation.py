@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from helpers.ptx_memory import Array, Memory
+from benchmarks.ptx.memory import Array, Memory
 
 __all__ = ["Instruction", "Registers", "translate"]
 

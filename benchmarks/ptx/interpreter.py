@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helpers.ptx_memory import Array, Memory
-from helpers.ptx_numpy import Instruction, Registers, translate
+from benchmarks.ptx.memory import Array, Memory
+from benchmarks.ptx.translation import Instruction, Registers, translate
 
-__all__ = ["Kernel", "parse", "run"]
+__all__ = ["Block", "Kernel", "mark_blocks", "parse", "run"]
 
 
 class Block(NamedTuple):
@@ -50,18 +50,28 @@ class Kernel(NamedTuple):
         parameters: The names of its parameters.
         threads: The number of threads of a block.
         blocks: Its basic blocks.
+        text: The module.
     """
 
     name: str
     parameters: tuple[str, ...]
     threads: int
     blocks: tuple[Block, ...]
+    text: str
+
+    def count_names(self, executed: Counter[int]) -> Counter[str]:
+        """Return how many instructions of each name were executed, from how often each basic block was."""
+        total = Counter[str]()
+        for number, times in executed.items():
+            for name, each in self.blocks[number].counts.items():
+                total[name] += each * times
+        return total
 
 
 # --- execution --------------------------------------------------------------------------------------------------
 
 
-def run(kernel: Kernel, grid: tuple[int, int, int], parameters: Mapping[str, int], memory: Memory) -> Counter[str]:
+def run(kernel: Kernel, grid: tuple[int, int, int], parameters: Mapping[str, int], memory: Memory) -> Counter[int]:
     """Run a grid.
 
     Args:
@@ -71,7 +81,7 @@ def run(kernel: Kernel, grid: tuple[int, int, int], parameters: Mapping[str, int
         memory: What it may read and write.
 
     Returns:
-        How many instructions of each name were executed, summed over all threads.
+        How often each basic block was executed, summed over all threads.
     """
     count = grid[0] * grid[1] * grid[2]
     numbers = np.arange(count, dtype=np.uint32)[:, None]
@@ -101,11 +111,7 @@ def run(kernel: Kernel, grid: tuple[int, int, int], parameters: Mapping[str, int
                     groups.setdefault(target, []).append((which, registers))
                 elif len(part):
                     groups.setdefault(target, []).append((which[part], _select(registers, part, kernel.blocks[target])))
-    total = Counter[str]()
-    for number, times in executed.items():
-        for name, each in kernel.blocks[number].counts.items():
-            total[name] += each * times * kernel.threads
-    return total
+    return Counter({number: times * kernel.threads for number, times in executed.items()})
 
 
 def _branch(block: Block, registers: Registers, count: int) -> Iterator[tuple[int, Array | None]]:
@@ -159,9 +165,7 @@ def _join(groups: list[tuple[Array, Registers]], live: frozenset[str]) -> tuple[
 @cache
 def parse(text: str) -> Kernel:
     """Parse the one kernel of a PTX module."""
-    text = re.sub(r"//.*|^\s*\.(?:loc|file)\b.*$", "", text, flags=re.MULTILINE)
-    head, body = re.split(r"\n{\n", text, maxsplit=1)
-    body = body[: body.index("\n}")]
+    head, statements, _ = _split(text)
     found = re.search(r"\.entry (\w+)", head)
     threads = re.search(r"\.reqntid (\d+)", head)
     assert found is not None
@@ -169,16 +173,43 @@ def parse(text: str) -> Kernel:
     code = list[Instruction]()
     labels = dict[str, int]()
     tables = dict[str, list[str]]()
-    for text_of in body.split(";"):
-        *found_labels, statement = re.split(r"(?:^|(?<=\s))([$\w]+):(?!:)\s*", re.sub(r"^[{}\s]+", "", text_of).strip())
-        for label in filter(None, found_labels):
+    for _, found_labels, statement in statements:
+        for label in found_labels:
             labels[label] = len(code)
         if statement.startswith(".branchtargets"):
             tables[label] = re.findall(r"\$\w+", statement)
-        elif statement and not statement.startswith(".reg"):
+        elif _is_instruction(statement):
             code.append(_parse_instruction(statement))
     parameters = tuple(re.findall(r"\.param [^\n]*?(\w+)[,\n]", head))
-    return Kernel(found[1], parameters, int(threads[1]), _cut(code, labels, tables))
+    return Kernel(found[1], parameters, int(threads[1]), _cut(code, labels, tables), text)
+
+
+def mark_blocks(kernel: Kernel) -> str:
+    """Return the module with a line number for each instruction, which is the number of its basic block."""
+    numbers = iter([n for n, block in enumerate(kernel.blocks) for _ in range(block.counts.total())])
+    head, statements, tail = _split(kernel.text)
+    head = re.sub(r"(\.address_size \d+\n)", r'\1.file 1 "blocks"\n', head)
+    marked = [
+        f"{before}\n.loc 1 {next(numbers)} 0\n{statement};" if _is_instruction(statement) else f"{before}{statement};"
+        for before, _, statement in statements
+    ]
+    return head + "\n{\n" + "".join(marked) + tail.split(".section")[0]
+
+
+def _split(text: str) -> tuple[str, list[tuple[str, list[str], str]], str]:
+    """Split a module into its head, statements with what is before them and the labels in it, and its end."""
+    text = re.sub(r"//.*|^\s*\.(?:loc|file)\b.*$", "", text, flags=re.MULTILINE)
+    head, body = re.split(r"\n{\n", text, maxsplit=1)
+    end = body.index("\n}")
+    statements = []
+    for part in body[:end].split(";")[:-1]:
+        *labels, statement = re.split(r"(?:^|(?<=\s))([$\w]+):(?!:)\s*", re.sub(r"^[{}\s]+", "", part).strip())
+        statements.append((part[: len(part.rstrip()) - len(statement)], [x for x in labels if x], statement))
+    return head, statements, body[end:]
+
+
+def _is_instruction(statement: str) -> bool:
+    return bool(statement) and not statement.startswith((".reg", ".branchtargets"))
 
 
 def _parse_instruction(statement: str) -> Instruction:

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from helpers import ptx
-from helpers.ptx_memory import Memory, Region
+from benchmarks.ptx.interpreter import Kernel, parse, run
+from benchmarks.ptx.memory import Memory, Region
 
 __all__ = ["LAUNCHES", "Launch", "install"]
 
@@ -20,18 +20,18 @@ class Launch(NamedTuple):
     """A launch.
 
     Attributes:
-        kernel: The name of the kernel.
+        kernel: The kernel.
         grid: The number of blocks along each axis.
         device: The number of the device that it was launched on.
         stream: The stream that it was launched on.
-        executed: How many instructions of each name were executed, summed over all threads.
+        executed: How often each basic block was executed, summed over all threads.
     """
 
-    kernel: str
+    kernel: Kernel
     grid: tuple[int, int, int]
     device: int
     stream: int
-    executed: Counter[str]
+    executed: Counter[int]
 
 
 LAUNCHES: Final = list[Launch]()
@@ -76,7 +76,7 @@ class _Launcher:
 
         files = get_cache_manager(metadata.hash).get_group(f"{metadata.name}.json")
         assert files is not None
-        self._kernel = ptx.parse(Path(files[f"{metadata.name}.ptx"]).read_text())
+        self._kernel = parse(Path(files[f"{metadata.name}.ptx"]).read_text())
         self._shared = metadata.shared
         self._kinds = dict(source.signature)
 
@@ -91,8 +91,8 @@ class _Launcher:
         regions = [_region(name, value) for name, value in named if isinstance(value, Tensor)]
         whole = {region.address: region for region in sorted(regions, key=lambda region: len(region.data))}
         memory = Memory(list(whole.values()), self._shared, self._kernel.name)
-        executed = ptx.run(self._kernel, (x, y, z), parameters, memory)
-        LAUNCHES.append(Launch(self._kernel.name, (x, y, z), getattr(CURRENT, "device", 0), stream, executed))
+        executed = run(self._kernel, (x, y, z), parameters, memory)
+        LAUNCHES.append(Launch(self._kernel, (x, y, z), getattr(CURRENT, "device", 0), stream, executed))
 
 
 def _region(name: str, tensor: Tensor) -> Region:

@@ -1,0 +1,1 @@
+"""The GPU engine's compiled kernels, executed and counted without a device."""
