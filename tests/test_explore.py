@@ -567,7 +567,7 @@ def turn_pages(page: Any, files: list[Path]) -> None:
 
     shows("1–4 of 5", files[:3])
     page.locator(".images").click()
-    page.get_by_role("option", name="2 images").click()
+    page.get_by_role("option", name="2 images", exact=True).click()
     for button, place, some in (
         ("Next", "3–4 of 5", files[1:3]), ("Previous", "1–2 of 5", files[:1]), ("Previous", "5 of 5", files[3:]),
     ):  # fmt: skip
