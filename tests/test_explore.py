@@ -587,14 +587,14 @@ def switch_theme(page: Any) -> None:
     dark = page.evaluate("document.body.classList.contains('body--dark')")
     for wanted in (not dark, dark):
         page.get_by_label("Light or dark").click()
-        wait(page, lambda w=wanted: page.evaluate("document.body.classList.contains('body--dark')") == w, "same theme")  # type: ignore[misc]
+        wait(page, lambda w=wanted: page.evaluate("document.body.classList.contains('body--dark')") == w, "same theme")
 
 
 def set_seed(page: Any, files: list[Path]) -> None:
     field = page.get_by_label("seed")
     for typed, seed in (("7", 7), (str(2**40), 2**31 - 1), ("0", 0)):
         field.fill(typed)
-        wait(page, lambda s=seed: f"seed={s}" in shown_code(page) and agree(page, files), f"not the seed {seed}")  # type: ignore[misc]
+        wait(page, lambda s=seed: f"seed={s}" in shown_code(page) and agree(page, files), f"not the seed {seed}")
 
 
 def compare_recipes(page: Any) -> None:
@@ -610,7 +610,7 @@ def compare_recipes(page: Any) -> None:
         before = codes.all_inner_texts()
         page.locator('[data-field="Color.grayscale"] [tabindex]').focus()
         page.keyboard.press("ArrowRight")
-        wait(page, lambda s=side: "grayscale=0.25" in codes.nth(s).inner_text(), f"{name} did not change")  # type: ignore[misc]
+        wait(page, lambda s=side: "grayscale=0.25" in codes.nth(s).inner_text(), f"{name} did not change")
         assert codes.nth(1 - side).inner_text() == before[1 - side]
     page.get_by_text("A | B").click()
     wait(page, lambda: codes.count() == 1, "two recipes are left")

@@ -85,7 +85,7 @@ def test_every_default_is_in_the_table_of_its_operation(folder: Path) -> None:
     """As code, whose fractions are those of a hundredth or less."""
     found = sections(folder / "operations.md", "###")
     for entry in GALLERY.ENTRIES:
-        defaults = {field.name: field.default for field in fields(entry.operation)}
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(entry.operation)}
         shown = re.findall(r"^\| `(\w+)` \| (.*?) \| ([^|]+) \|$", found[entry.operation.__name__], re.M)
         described = " ".join(f"{name}: {meaning}" for name, _, meaning in shown)
         assert f"Args: {described}" in " ".join(str(entry.operation.__doc__).split()) or not shown

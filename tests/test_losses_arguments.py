@@ -109,7 +109,7 @@ def refused(call: Callable[[], object], text: str) -> None:
 def test_maps_of_another_shape_in_both_views_are_refused() -> None:
     for place, shape in [(1, (3, 4, 4)), (2, (3, 4, 9)), (1, (3, 5, 2, 2)), (2, (2, 4, 3, 3))]:
         wrong = tuple(rows(*shape) if i == place else x for i, x in enumerate(MAPS0))
-        refused(lambda wrong=wrong: amdim(wrong, wrong, PLACES), r"^amdim: maps must be \(n, d\), ")  # type: ignore[misc, arg-type]
+        refused(lambda wrong=wrong: amdim(wrong, wrong, PLACES), r"^amdim: maps must be \(n, d\), ")  # type: ignore[misc]
 
 
 def test_one_of_two_arguments_that_is_no_matrix_is_refused() -> None:
