@@ -4,6 +4,7 @@ DATA ?=
 OUT ?= runs/demo
 JOBS ?= auto
 TRITONS ?= 3.3.1 3.4.0 3.5.1 3.6.0 3.7.1 3.8.0 3.9.0
+MUTANTS ?=
 PROFILE ?= $(or $(HYPOTHESIS_PROFILE),quick)
 
 # one thread for each process of JOBS, so that they do not wait for each other's cores
@@ -31,9 +32,9 @@ check: .venv/ready  ## check format, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_imports.py
 
-mutation: .venv/ready  ## break the core in hundreds of ways, and list what no test notices: two minutes
+mutation: .venv/ready  ## break the core in thousands of ways, or only MUTANTS='lightly_aug.loss*', and list what no test notices
 	rm -rf mutants
-	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=quick $(BIN)/mutmut run
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=quick $(BIN)/mutmut run $(foreach names,$(MUTANTS),'$(names)')
 	$(BIN)/mutmut results
 
 docs: .venv/ready  ## build the documentation into site/; a warning is an error

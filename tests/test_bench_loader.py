@@ -305,7 +305,8 @@ def test_measuring_changes_no_later_batch(workers: int) -> None:
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002
         if measured:
-            measure(shuffled, "cpu", step=lambda _: torch.rand(3), batches=2)
+            draws: list[Callable[[], Any]] = [random.random, np.random.random, lambda: torch.rand(3)]
+            measure(shuffled, "cpu", step=lambda _: [draw() for draw in draws], batches=2)
         later = [batch for _ in range(2) for batch in shuffled]
         numbers = [random.random(), np.random.random(), torch.rand(()).item()]  # noqa: NPY002
         return [first, [views.table for views, _ in later], [labels for _, labels in later], numbers]

@@ -2,11 +2,11 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError
-from importlib.util import find_spec
 from pathlib import Path
 from platform import machine
 
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+import lightly_aug
 from lightly_aug import (
     CenterCrop,
     Color,
@@ -508,27 +509,29 @@ def test_triton_from_3_3_on_renders(monkeypatch: pytest.MonkeyPatch, name: str) 
 
 def test_warm_up_compiles_ahead_and_says_what_it_found(tmp_path: Path) -> None:
     """In processes of their own, with an empty cache, a full one, and one that was cut off: the last is of no use."""
+    cache, kernels = tmp_path / "cache", tmp_path / "lightly_aug" / "engines" / "cpu_kernels.py"
+    package, old = Path(lightly_aug.__file__).parent, shutil.ignore_patterns("__pycache__")
+    shutil.copytree(package, tmp_path / "lightly_aug", ignore=old)  # so that no other process compiles again
+    os.utime(kernels, ns=(1_700_000_000_900_000_000,) * 2)
 
-    def warm_up(folder: Path = tmp_path) -> "subprocess.CompletedProcess[str]":
+    def warm_up(folder: Path = cache) -> "subprocess.CompletedProcess[str]":
         words = [sys.executable, "-m", "lightly_aug", "warm-up"]
-        environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
-        return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    kept = rf"s, and is kept in {re.escape(str(tmp_path))}\S+\n"
+    kept = rf"s, and is kept in {re.escape(str(cache))}\S+\n"
     ran = warm_up()
     assert ran.returncode == 0
     assert re.match(rf"The CPU engine is compiled: it took \d+\.\d {kept}", ran.stdout)
     assert ran.stderr.startswith("compiling the CPU engine of lightly_aug: once on this machine")
     assert ran.stderr.count("\n") == 1
-    kernels = find_spec("lightly_aug.engines.cpu_kernels")
-    assert kernels is not None
-    assert Path(str(kernels.origin)).stat().st_mtime_ns % 1_000_000_000 == 0  # which layers of images keep
+    assert kernels.stat().st_mtime_ns == 1_700_000_000_000_000_000  # the whole seconds, which layers of images keep
 
     ran = warm_up()
     assert (ran.returncode, ran.stderr) == (0, "")
     assert re.match(rf"The CPU engine was compiled before: it loads in \d+\.\d {kept}", ran.stdout)
 
-    (index,) = tmp_path.rglob("*.nbi")
+    (index,) = cache.rglob("*.nbi")
     ran = warm_up(index)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert f"NUMBA_CACHE_DIR must be a folder that can be written, got {index}" in ran.stderr

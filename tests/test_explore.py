@@ -562,6 +562,83 @@ def drag_range(page: Any, files: list[Path]) -> None:
     wait(page, lambda: shown_code(page) == code, "not reset")
 
 
+def set_other_controls(page: Any, files: list[Path]) -> None:
+    """A choice and a switch change code and views, and a card whose operations cannot happen is dimmed."""
+    code = shown_code(page)
+    page.locator('[data-field="Shape.interpolation"]').get_by_text("bilinear").click()
+    assert 'interpolation="bicubic"' in code
+    wait(page, lambda: "interpolation" not in shown_code(page) and agree(page, files), "not bilinear, the default")
+    off = page.locator(".card.off h3")
+    assert off.all_inner_texts() == ["RandomEqualize"]
+    page.locator('[data-field="Texture.blur"] [tabindex]').focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    wait(page, lambda: off.all_inner_texts() == ["Texture", "RandomEqualize"], "the card is not dimmed")
+    wait(page, lambda: "Texture" not in shown_code(page) and agree(page, files), "blur that cannot happen")
+    assert page.locator('[data-field="Texture.blur"] .value').inner_text() == "0"
+    page.get_by_label("Reset").click()
+    wait(page, lambda: shown_code(page) == code and off.count() == 1, "not reset")
+
+
+def turn_pages(page: Any, files: list[Path]) -> None:
+    """Of five images four are shown first, then two; the damaged one is before all others."""
+
+    def shows(place: str, some: list[Path]) -> None:
+        wait(page, lambda: page.locator(".count").inner_text() == place, f"not {place}")
+        wait(page, lambda: agree(page, some), f"other views than those of {place}")
+
+    shows("1–4 of 5", files[:3])
+    page.locator(".images").click()
+    page.get_by_role("option", name="2 images", exact=True).click()
+    for button, place, some in (
+        ("Next", "3–4 of 5", files[1:3]), ("Previous", "1–2 of 5", files[:1]), ("Previous", "5 of 5", files[3:]),
+    ):  # fmt: skip
+        page.get_by_label(f"{button} images").click()
+        shows(place, some)
+    orders = set()
+    for _ in range(6):  # one of 20 pairs of images each time
+        page.get_by_label("Next images").click()
+        page.get_by_label("Shuffle the images").click()
+        wait(page, lambda: page.locator(".count").inner_text() == "1–2 of 5", "not at the beginning")
+        page.wait_for_timeout(200)
+        orders.add(tuple(page.locator(".line").all_inner_texts()))
+    assert len(orders) > 1
+
+
+def switch_theme(page: Any) -> None:
+    dark = page.evaluate("document.body.classList.contains('body--dark')")
+    for wanted in (not dark, dark):
+        page.get_by_label("Light or dark").click()
+        wait(page, lambda w=wanted: page.evaluate("document.body.classList.contains('body--dark')") == w, "same theme")
+
+
+def set_seed(page: Any, files: list[Path]) -> None:
+    field = page.get_by_label("seed")
+    for typed, seed in (("7", 7), (str(2**40), 2**31 - 1), ("0", 0)):
+        field.fill(typed)
+        wait(page, lambda s=seed: f"seed={s}" in shown_code(page) and agree(page, files), f"not the seed {seed}")
+
+
+def compare_recipes(page: Any) -> None:
+    """B is a copy of A, and changes alone, while its controls are shown; then A does."""
+    page.get_by_text("A | B").click()
+    codes = page.locator(".nicegui-code pre")
+    wait(page, lambda: codes.count() == 2, "no second recipe")
+    assert codes.nth(0).inner_text() == codes.nth(1).inner_text()
+    shown = page.locator('[data-field="Color.grayscale"] .value')
+    for name, side in (("B", 1), ("A", 0)):
+        page.locator(".sides").get_by_text(name, exact=True).click()
+        wait(page, lambda: shown.inner_text() == "0.2", f"not the controls of {name}")
+        before = codes.all_inner_texts()
+        page.locator('[data-field="Color.grayscale"] [tabindex]').focus()
+        page.keyboard.press("ArrowRight")
+        wait(page, lambda s=side: "grayscale=0.25" in codes.nth(s).inner_text(), f"{name} did not change")
+        assert codes.nth(1 - side).inner_text() == before[1 - side]
+    page.get_by_text("A | B").click()
+    wait(page, lambda: codes.count() == 1, "two recipes are left")
+    page.get_by_label("Reset").click()
+
+
 def choose_images_and_draws(page: Any, files: list[Path]) -> None:
     page.locator(".images").click()
     page.get_by_role("option", name="6 images").click()
@@ -631,6 +708,13 @@ def test_the_page_in_a_browser(served: Served) -> None:
 
         move_sliders(page, files[:3])
         drag_range(page, files[:3])
+        set_other_controls(page, files[:3])
+        set_seed(page, files[:3])
+        switch_theme(page)
+        compare_recipes(page)
+        turn_pages(page, files)
+        page.reload()  # to the order of the files
+        wait(page, lambda: agree(page, files[:3]), "no views after a reload")
         choose_images_and_draws(page, files)
         choose_preset(page, files, "SwAV", 8)  # its controls are those of its two kinds of views
         page.locator('[data-field="views"] [tabindex]').focus()

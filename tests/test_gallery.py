@@ -1,11 +1,14 @@
 """The gallery shows every operation and every method, with pictures that a page can load."""
 
 import importlib.util
+import inspect
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -58,6 +61,16 @@ def test_every_operation_has_a_section(folder: Path) -> None:
 
 def test_groups_are_in_the_order_of_the_invariances(folder: Path) -> None:
     assert list(sections(folder / "operations.md", "##")) == ["Shape", "Texture", "Color", "Other"]
+    for name, text in list(sections(folder / "operations.md", "##").items())[:3]:
+        assert str(inspect.getdoc(getattr(lightly_aug, name))).splitlines()[0] in text
+
+
+def test_the_lines_of_code_draw_the_pictures_after_the_lines_above_them(folder: Path) -> None:
+    first, *lines = re.findall(r"```python\n(.*?)\n```", (folder / "operations.md").read_text(), re.S)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    assert len(lines) == sum(len(entry.pictures) for entry in GALLERY.ENTRIES)
+    assert eval(lines[0], names).axes
 
 
 def test_every_argument_is_in_the_table_of_its_operation(folder: Path) -> None:
@@ -66,6 +79,21 @@ def test_every_argument_is_in_the_table_of_its_operation(folder: Path) -> None:
         names = [field.name for field in fields(entry.operation) if field.init]
         rows = re.findall(r"^\| `(\w+)` \|", found[entry.operation.__name__], re.M)
         assert rows == names or (entry.operation is KorniaModule and set(names) <= {"module"}), entry.operation
+
+
+def test_every_default_is_in_the_table_of_its_operation(folder: Path) -> None:
+    """As code, whose fractions are those of a hundredth or less."""
+    found = sections(folder / "operations.md", "###")
+    for entry in GALLERY.ENTRIES:
+        defaults: dict[str, Any] = {field.name: field.default for field in fields(entry.operation)}
+        shown = re.findall(r"^\| `(\w+)` \| (.*?) \| ([^|]+) \|$", found[entry.operation.__name__], re.M)
+        described = " ".join(f"{name}: {meaning}" for name, _, meaning in shown)
+        assert f"Args: {described}" in " ".join(str(entry.operation.__doc__).split()) or not shown
+        for name, text, _ in shown:
+            default = defaults.get(name, MISSING)
+            assert (text == "") == (default is MISSING), (entry.operation, name)
+            if text:
+                assert np.ravel(eval(text.strip("`"))) == pytest.approx(np.ravel(default)), (entry.operation, name)
 
 
 def test_every_strength_is_swept(folder: Path) -> None:
@@ -83,6 +111,7 @@ def test_what_operations_teach_is_what_the_page_of_invariances_says(folder: Path
             taught, wrong = known[row]
             assert taught in page[entry.operation.__name__]
             assert wrong in page[entry.operation.__name__]
+            assert (f"ignore, by {row}:" in page[entry.operation.__name__]) == (len(entry.rows) > 1)
             assert "the same" not in wrong
 
 
@@ -92,6 +121,11 @@ def test_every_method_has_a_section(folder: Path) -> None:
     for (name, method), text in zip(METHODS.items(), found.values(), strict=True):
         assert f'METHODS["{name}"].views(224' in text
         assert GALLERY._write_call(method.views(224).views[0].operations[0]) in text
+        assert str(inspect.getdoc(type(method.views(224)))).splitlines()[0] in text
+        counts = [int(count) for count in re.findall(r"^\* (\d+) × `", text, re.M)]
+        more = [int(count) for count in re.findall(r"^\* and (\d+) more of this kind$", text, re.M)]
+        assert sum(counts + more) == len(method.views(224).views)
+        assert len(counts) <= 5
 
 
 def test_numbers_are_written_as_people_write_them(folder: Path) -> None:
