@@ -12,7 +12,7 @@ from lightly_aug.batch import labels_of, views_of
 from lightly_aug.distributed import gather, world_size
 from lightly_aug.optional import extra
 from lightly_aug.train import Optimization
-from lightly_aug.train.layout import note_layout
+from lightly_aug.train.division import note_division
 
 with extra("train"):
     from lightning.pytorch import LightningModule
@@ -134,7 +134,7 @@ class ClassifierModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out a frozen network, which the rerun has; add what the place in the epoch depends on."""
-        note_layout(self.trainer, checkpoint)
+        note_division(self.trainer, checkpoint)
         if self._frozen:
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: state[name] for name in state if not name.startswith("network.")}

@@ -29,7 +29,7 @@ from lightly_aug.train.checkpoints import save_checkpoints
 from lightly_aug.train.data import Source, default_workers, training_loader
 from lightly_aug.train.fit import check_launch, fit
 from lightly_aug.train.folder import build_csv_logger, is_first_process, quiet, say
-from lightly_aug.train.layout import read_layout
+from lightly_aug.train.division import read_division
 from lightly_aug.weights import Backbone
 
 with extra("train"):
@@ -251,8 +251,8 @@ def train_classifier(
         batch=each * devices, steps=steps, seed=recipe.seed,
     )  # fmt: skip
     count = default_workers(devices) if workers is None else workers
-    if checkpoint is not None and (layout := read_layout(checkpoint)) is not None and not layout.between:
-        count = layout.workers  # the place in the epoch is known to each of them
+    if checkpoint is not None and (division := read_division(checkpoint)) is not None and not division.between:
+        count = division.workers  # the place in the epoch is known to each of them
     pin = trainer.strategy.root_device.type == "cuda"
     tested_each = max(1, recipe.batch_size // devices)
     with quiet():

@@ -12,7 +12,7 @@ from lightly_aug.batch import RenderedViews, labels_of, views_of
 from lightly_aug.distributed import gather
 from lightly_aug.models.base import SSLModel
 from lightly_aug.optional import extra
-from lightly_aug.train.layout import note_layout
+from lightly_aug.train.division import note_division
 from lightly_aug.train.optimization import SMALL, Optimization
 from lightly_aug.train.sharding import gather_backbone, shard
 from lightly_aug.user_warning import warn_user
@@ -187,7 +187,7 @@ class PretrainModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the run was planned for, and what its place in the epoch depends on."""
         checkpoint["planned"] = self._planned
-        note_layout(self.trainer, checkpoint)
+        note_division(self.trainer, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep to the plan of the run that goes on, and begin an epoch anew after one that was complete."""

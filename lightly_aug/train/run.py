@@ -54,7 +54,7 @@ from lightly_aug.train.folder import (
     read_metrics,
     say,
 )
-from lightly_aug.train.layout import Layout, read_layout
+from lightly_aug.train.division import Division, read_division
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import PAPERS, Optimization
 from lightly_aug.train.watch import Collapse, RunBar, Throughput
@@ -156,7 +156,7 @@ def _train(data: Any, options: PretrainOptions) -> Pretrained:
     folder = Path(options.out)
     prepare_folder(folder, source, options)
     checkpoint = find_checkpoint(folder / "checkpoints") if options.resume else None
-    layout = None if checkpoint is None else read_layout(checkpoint)
+    division = None if checkpoint is None else read_division(checkpoint)
 
     notes = note_run(source, options, collate, model, paper=paper)
     saving |= {"size": options.size, "normalize": normalize, "notes": notes}
@@ -169,14 +169,14 @@ def _train(data: Any, options: PretrainOptions) -> Pretrained:
     every = max(1, min(10, source.count // images or 10))  # at least once an epoch
     callbacks += options.callbacks
     trainer = _build_trainer(options, model, folder, callbacks, checkpoint, every)
-    _check_layout(layout, folder, source, trainer.world_size)
+    _check_division(division, folder, source, trainer.world_size)
     loader = source.data
     if isinstance(loader, DataLoader):
         check_loader(loader, trainer.world_size)
     else:
         workers = default_workers(trainer.num_devices) if options.workers is None else options.workers
-        if layout is not None and not layout.between:
-            workers = layout.workers  # the place in the epoch is known to each of them
+        if division is not None and not division.between:
+            workers = division.workers  # the place in the epoch is known to each of them
         each, pin = batch // trainer.world_size, trainer.strategy.root_device.type == "cuda"
         with quiet():
             loader = training_loader(
@@ -195,18 +195,18 @@ def _train(data: Any, options: PretrainOptions) -> Pretrained:
     return Pretrained(model, read_metrics(folder) | metrics, folder)
 
 
-def _check_layout(layout: Layout | None, folder: Path, source: Source, processes: int) -> None:
+def _check_division(division: Division | None, folder: Path, source: Source, processes: int) -> None:
     """Refuse to go on with other images, or within an epoch with another number of processes."""
-    if layout is None:
+    if division is None:
         return
-    if layout.images != source.count:
+    if division.images != source.count:
         raise ValueError(
-            f"pretrain: {folder} holds a run with {layout.images:,} images, not {source.count:,}: resume it with the "
+            f"pretrain: {folder} holds a run with {division.images:,} images, not {source.count:,}: resume it with the "
             "same images, or begin another run"
         )
-    if layout.processes != processes and not layout.between:
+    if division.processes != processes and not division.between:
         raise ValueError(
-            f"pretrain: {folder} holds a run that stopped within an epoch, with devices={layout.processes} in all: "
+            f"pretrain: {folder} holds a run that stopped within an epoch, with devices={division.processes} in all: "
             f"resume it with as many, not {processes}; between two epochs the number may change"
         )
 

@@ -10,10 +10,10 @@ from lightly_aug.optional import extra
 with extra("train"):
     from lightning.pytorch import Trainer
 
-__all__ = ["Layout", "note_layout", "read_layout"]
+__all__ = ["Division", "note_division", "read_division"]
 
 
-class Layout(NamedTuple):
+class Division(NamedTuple):
     """What the place of a run in its epoch depends on.
 
     Attributes:
@@ -29,20 +29,22 @@ class Layout(NamedTuple):
     between: bool
 
 
-def note_layout(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Add the layout of a run to its checkpoint."""
+def note_division(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Add the division of a run to its checkpoint."""
     loader: Any = trainer.train_dataloader
     try:
         images = len(loader.dataset)
     except (AttributeError, TypeError):
         images = 0
-    checkpoint["layout"] = [images, trainer.world_size, getattr(loader, "num_workers", 0)]
+    checkpoint["division"] = [images, trainer.world_size, getattr(loader, "num_workers", 0)]
 
 
-def read_layout(file: Path) -> Layout | None:
-    """Return the layout of the run that wrote a checkpoint, None if it holds none."""
+def read_division(file: Path) -> Division | None:
+    """Return the division of the run that wrote a checkpoint, None if it holds none."""
     state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    if "layout" not in state:
+    if "division" not in state:
         return None
-    images, processes, workers = state["layout"]
-    return Layout(images, processes, workers, state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
+    images, processes, workers = state["division"]
+    return Division(
+        images, processes, workers, state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+    )
