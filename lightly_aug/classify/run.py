@@ -27,9 +27,9 @@ from lightly_aug.status import count_of
 from lightly_aug.train import AtomicCheckpointIO, Optimization, RunBar, StopSignals, Throughput, find_checkpoint
 from lightly_aug.train.checkpoints import save_checkpoints
 from lightly_aug.train.data import Source, default_workers, training_loader
+from lightly_aug.train.division import read_division
 from lightly_aug.train.fit import check_launch, fit
 from lightly_aug.train.folder import build_csv_logger, is_first_process, quiet, say
-from lightly_aug.train.division import read_division
 from lightly_aug.weights import Backbone
 
 with extra("train"):

@@ -41,6 +41,7 @@ from lightly_aug.train.data import (
     pair_batches,
     training_loader,
 )
+from lightly_aug.train.division import Division, read_division
 from lightly_aug.train.evaluation import OnlineEvaluation, PairAccuracy, Pictures
 from lightly_aug.train.fit import check_launch, fit
 from lightly_aug.train.folder import (
@@ -54,7 +55,6 @@ from lightly_aug.train.folder import (
     read_metrics,
     say,
 )
-from lightly_aug.train.division import Division, read_division
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import PAPERS, Optimization
 from lightly_aug.train.watch import Collapse, RunBar, Throughput
