@@ -61,6 +61,35 @@ def test_machine_instructions_for_each_pixel_of_a_view() -> None:
     assert 200 < bicubic <= 370  # 360
 
 
+MARKED = r"""
+import json, re, subprocess, tempfile
+from collections import Counter
+from pathlib import Path
+from helpers.cases import noise
+from benchmarks.ptx import driver, sass
+driver.install(90)
+from lightly_aug import SimCLRCollateFunction
+
+SimCLRCollateFunction(size=32, seed=0, render="late", engine="gpu")([noise(40, 40, seed=i) for i in range(4)]).to("cpu")
+same = {}
+for launch in driver.LAUNCHES:
+    with tempfile.TemporaryDirectory() as folder:
+        source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(launch.kernel.text)
+        subprocess.run([sass.tool("ptxas"), "--gpu-name=sm_90a", source, "-o", binary], check=True)
+        dump = [sass.tool("cuobjdump"), "-sass", binary]
+        text = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+    plain = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w+)", text, re.MULTILINE))
+    del plain["NOP"]
+    same[launch.kernel.name] = plain == sum(sass._disassemble(launch.kernel.text, 90), Counter())
+print(json.dumps(same))
+"""
+
+
+def test_each_machine_instruction_is_of_one_block_and_marks_change_none() -> None:
+    assert finish(start("-c", MARKED)) == dict.fromkeys(["weigh", "draw_tiles", "finish_rows", "blur_down"], True)
+
+
 THREADS = """
 import json, threading, torch
 from benchmarks.ptx import driver
