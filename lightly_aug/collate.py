@@ -62,9 +62,9 @@ class BaseCollateFunction:
             of one thing: one place for each view, in order, as in `("front", "back")`; places may repeat. The views
             take the first of these places. The others are left out of the batch, or None in a named tuple or dataclass.
         mode: The PIL mode to convert PIL images and image files to; None keeps the channels they have.
-        decode: Shrink PIL images and image files while reading them, by the largest whole factor that leaves the
-            shorter side at least this many pixels: batches of large photographs stay small, and JPEG files decode
-            faster. Use at least the size of the largest view. None keeps sizes.
+        decode: Shrink PIL images and image files while reading them, by a whole factor that leaves the shorter side
+            at least this many pixels (see `lightly_aug.images.to_array`): batches of large photographs stay small,
+            and JPEG files decode faster. Use at least the size of the largest view. None keeps sizes.
         background: The colour behind transparent pixels of PIL images and image files; None drops transparency. A
             dataset that converts images itself, as torchvision's `ImageFolder` does, has dropped it already.
         max_pixels: Refuse PIL images and image files with more pixels than this, before they are decoded, since a file

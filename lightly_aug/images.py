@@ -107,8 +107,9 @@ def to_array(
 
         mode: The PIL mode to convert PIL images and files to ("RGB", "L", "RGBA", "CMYK" …); None keeps the
             channels that they have (palettes become RGB or RGBA, 16-bit and float images become float32).
-        decode: Shrink PIL images and files by the largest whole factor that leaves the shorter side at least this
-            long, by averaging; JPEG files mostly while they are decoded, which is also faster. None keeps sizes.
+        decode: Shrink PIL images and files, by averaging, by the largest whole factor that leaves the shorter side at
+            least this long. JPEG files are first shrunk by 2, 4 or 8 while they are decoded, which is faster, so their
+            factor may be a smaller one (2, not 3). None keeps sizes.
         background: The colour behind transparent pixels of PIL images and files, if `mode` has no alpha channel: a
             name or "#rrggbb", or red, green and blue from 0 to 255. None drops transparency: what an editor left under
             it comes up.
