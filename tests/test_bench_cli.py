@@ -161,13 +161,16 @@ def test_images_that_cannot_be_read_are_left_out_or_replaced(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"method": "simclr2"}, "lightly-aug bench: --method must be one of 'simclr', 'simclr-v2', "),
-        ({"render": "gpu"}, "lightly-aug bench: --render must be one of 'auto', 'late', 'worker', got 'gpu'"),
-        ({"on_error": "stop"}, "lightly-aug bench: --on-error must be one of 'raise', 'skip', 'replace', got 'stop'"),
-        ({"device": "gpu"}, "lightly-aug: --device must be a device of this machine, got 'gpu'"),
+        ({"method": "simclr2"}, "Error: --method must be one of 'simclr', 'simclr-v2', "),
+        ({"render": "gpu"}, "Error: Invalid value for '--render': 'gpu' is not one of 'auto', 'late', 'worker'"),
+        (
+            {"on_error": "stop"},
+            "Error: Invalid value for '--on-error': 'stop' is not one of 'raise', 'skip', 'replace'",
+        ),
+        ({"device": "gpu"}, "Error: --device must be a device of this machine, got 'gpu'"),
         ({"data": "nowhere"}, "no folder nowhere"),
-        ({"rounds": 2}, "lightly-aug bench: --rounds has no effect with --data"),
-        ({"seconds": 0}, "lightly-aug bench: --seconds has no effect with --data"),
+        ({"rounds": 2}, "Error: --rounds has no effect with --data"),
+        ({"seconds": 0}, "Error: --seconds has no effect with --data"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(bench: Bench, options: dict[str, object], says: str) -> None:
@@ -191,7 +194,7 @@ def test_a_folder_without_images_is_refused(bench: Bench, tmp_path: Path) -> Non
 def test_a_place_that_cannot_be_written_is_refused_before_measuring(bench: Bench, damaged: Path) -> None:
     """The damaged images would be met first."""
     bench.out.with_suffix(".md").mkdir(parents=True)
-    assert "lightly-aug bench: --out must be a file that can be written" in bench.error(data=damaged)
+    assert "Error: --out must be a file that can be written" in bench.error(data=damaged)
 
 
 @pytest.mark.parametrize(
@@ -210,4 +213,4 @@ def test_a_place_that_cannot_be_written_is_refused_before_measuring(bench: Bench
 def test_options_of_a_loader_are_refused_without_one(bench: Bench, option: str, value: object) -> None:
     alone = {"data": None, **dict.fromkeys(["size", "workers", "batches", "device"])}
     flag = f"--{option.replace('_', '-')}"
-    assert f"lightly-aug bench: {flag} has no effect without --data" in bench.error(**alone | {option: value})
+    assert f"Error: {flag} has no effect without --data" in bench.error(**alone | {option: value})

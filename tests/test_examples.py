@@ -147,7 +147,7 @@ def test_several_processes_train_together_and_are_not_trained_twice(tmp_path: Pa
     script = tmp_path / "script.py"  # Lightning runs it once more for the second process
     program, run = FOLDER / "several_processes.py", tmp_path / "run"
     script.write_text(f"import runpy\n\nrunpy.run_path({str(program)!r})['main']({str(run)!r}, epochs=1)\n")
-    for told in ("starting at the beginning", "going on from"):
+    for told in ("starting at the beginning", "to train after"):
         ended = subprocess.run(
             [sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False, timeout=100,
             env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -81,7 +81,10 @@ def test_classes_of_one_image_cannot_be_tested(tmp_path: Path) -> None:
     for label in range(9):
         (tmp_path / str(label)).mkdir()
         (tmp_path / str(label) / "1.png").touch()
-    with pytest.raises(ValueError, match="must hold two images or more of a class, got one of each"):
+    with pytest.raises(
+        ValueError,
+        match="must hold two images or more of a class, to learn from and to test with, got one of each of 9",
+    ):
         folder_images(tmp_path)
 
 
