@@ -291,6 +291,16 @@ def test_more_views_than_the_scratch_holds_are_blurred_in_turns(
 # --- batches and launches ---------------------------------------------------------------------------------------
 
 
+def test_more_images_than_a_grid_holds_are_drawn_in_turns(monkeypatch: pytest.MonkeyPatch, launches: list[Any]) -> None:
+    views = collated(simclr(16), View(RandomResizedCrop(16), ColorJitter(contrast=0.5)), images=5)
+    before = rendered(views)
+    few = len(launches)
+    monkeypatch.setattr(gpu, "_MOST", 2)
+    for ours, expected in zip(rendered(views), before, strict=True):
+        assert torch.equal(ours, expected)
+    assert len(launches) >= 2 * few + 2 * 4  # five turns of drawing, and of finishing
+
+
 def test_views_are_bit_equal_twice_alone_and_in_any_batch() -> None:
     images = [noise(12 + i, 16 - i, seed=i) for i in range(4)]
     operations = list(simclr(17, sigma=(0.1, 5.0)).operations)

@@ -32,12 +32,7 @@ __all__ = ["draw", "knows", "run"]
 
 _OPTIONS: Final = {"num_warps": 4, "enable_fp_fusion": True}  # Triton 3.10 multiplies and adds apart by default
 _WEIGH: Final = {"TILE_Y": TILE_Y, "BLOCK": BLOCK, **_OPTIONS}
-_DRAW: Final = {
-    "TILE_Y": TILE_Y,
-    "TILE_X": TILE_X,
-    **_OPTIONS,
-    "num_warps": 1,
-}  # each thread draws one column of a tile
+_DRAW: Final = {"TILE_Y": TILE_Y, "TILE_X": TILE_X, **_OPTIONS, "num_warps": 1}  # a thread for each column
 _FINISH: Final = {"TILE_Y": 32, "TILE_X": 32, **_OPTIONS}
 _BLUR: Final = {"TILE_Y": 32, "TILE_X": 32, **_OPTIONS}
 
