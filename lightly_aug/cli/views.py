@@ -26,7 +26,7 @@ def views(
         str, typer.Option(help=f"Views to draw: {', '.join(_NAMES)}.", autocompletion=complete(_NAMES))
     ] = "simclr",
     size: Annotated[int, typer.Option(min=1, help="Side of the views in pixels.")] = 224,
-    rows: Annotated[int, typer.Option(min=1, help="Number of images.")] = 6,
+    rows: Annotated[int, typer.Option(min=1, max=16, help="Number of images.")] = 6,
     draws: Annotated[int, typer.Option(min=1, help="How often to draw the views of each image.")] = 2,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("views.png"),

@@ -50,9 +50,9 @@ class Use(NamedTuple):
 
     def __str__(self) -> str:
         """Return the verdict as a sentence with its numbers, in points of accuracy."""
-        value, low, high = (100 * number for number in self.fall)
-        fall, rise = f"{value:.0f} points ({low:.0f} to {high:.0f})", f"{-value:.0f} points ({-high:.0f} to {-low:.0f})"
-        change = f"accuracy changes by {round(-value):+} points ({round(-high):+} to {round(-low):+})"
+        value, low, high = (round(100 * number) for number in self.fall)
+        fall, rise = f"{value} points ({low} to {high})", f"{-value} points ({-high} to {-low})"
+        change = f"accuracy changes by {-value:+} points ({-high:+} to {-low:+})"
         name, when = self.name, f"when {self.name} is random"
         return {
             "carries": f"{name} carries class information here: accuracy falls by {fall} {when}. Do not train it away.",
