@@ -11,7 +11,6 @@ memory, and for each other.
 
 import argparse
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -220,6 +219,7 @@ def _compile(kernel: Any, options: dict[str, Any], pointers: dict[str, str], tar
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    from benchmarks.ptx import sass
     from lightly_aug.engines import gpu
 
     how = {name: options.pop(name) for name in gpu._OPTIONS}
@@ -236,17 +236,13 @@ def _compile(kernel: Any, options: dict[str, Any], pointers: dict[str, str], tar
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        usage, code = (_dump(option, file.name) for option in ("-res-usage", "-sass"))
+        usage, code = (sass.run_tool("cuobjdump", option, file.name) for option in ("-res-usage", "-sass"))
     operations = re.findall(r"^\s+/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_.]+)", code, re.MULTILINE)
     doubles = [name for name in operations if re.match(r"D(FMA|MUL|ADD|SETP|MNMX)|.*F64", name)]
     registers, spilt = (int(found) for found in re.findall(r"(?:REG|STACK):(\d+)", usage)[:2])
     return Compiled(
         kernel.fn.__name__, target, registers, spilt, compiled.metadata.shared, len(operations), len(doubles)
     )
-
-
-def _dump(option: str, cubin: str) -> str:
-    return subprocess.run([str(find_tool()), option, cubin], capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_machine_instructions_for_each_pixel_of_a_view() -> None:
 
 
 MARKED = r"""
-import json, re, subprocess, tempfile
+import json, re, tempfile
 from collections import Counter
 from pathlib import Path
 from helpers.cases import noise
@@ -76,12 +76,13 @@ for launch in driver.LAUNCHES:
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(launch.kernel.text)
-        subprocess.run([sass.tool("ptxas"), "--gpu-name=sm_90a", source, "-o", binary], check=True)
-        dump = [sass.tool("cuobjdump"), "-sass", binary]
-        text = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+        sass.run_tool("ptxas", "--gpu-name=sm_90a", source, "-o", binary)
+        text = sass.run_tool("cuobjdump", "-sass", binary)
     plain = Counter(re.findall(r"^\s+/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w+)", text, re.MULTILINE))
     del plain["NOP"]
-    same[launch.kernel.name] = plain == sum(sass._disassemble(launch.kernel.text, 90), Counter())
+    blocks = sass._disassemble(launch.kernel.text, 90)
+    stores = [any(name.startswith("st.global") for name in block.counts) for block in launch.kernel.blocks]
+    same[launch.kernel.name] = plain == sum(blocks, Counter()) and stores == [block["STG"] > 0 for block in blocks]
 print(json.dumps(same))
 """
 

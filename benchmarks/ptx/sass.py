@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.ptx.driver import Launch
 from benchmarks.ptx.interpreter import mark_blocks, parse
 
-__all__ = ["count_executed", "tool"]
+__all__ = ["count_executed", "run_tool", "tool"]
 
 
 def count_executed(launches: Iterable[Launch], target: int) -> dict[str, dict[str, float]]:
@@ -45,6 +45,11 @@ def tool(name: str) -> Path:
     return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
 
 
+def run_tool(name: str, *arguments: str | Path) -> str:
+    """Run a program that Triton brings, and return what it prints."""
+    return subprocess.run([tool(name), *arguments], capture_output=True, text=True, check=True).stdout
+
+
 @cache
 def _disassemble(module: str, target: int) -> tuple[Counter[str], ...]:
     """Count the machine instructions of each basic block."""
@@ -53,10 +58,10 @@ def _disassemble(module: str, target: int) -> tuple[Counter[str], ...]:
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(mark_blocks(kernel))
-        assembler = tool("ptxas-blackwell" if target >= 100 and tool("ptxas-blackwell").exists() else "ptxas")
+        assembler = "ptxas-blackwell" if target >= 100 and tool("ptxas-blackwell").exists() else "ptxas"
         architecture = f"sm_{target}{'a' * (target >= 90)}"
-        _run(assembler, "-lineinfo", f"--gpu-name={architecture}", source, "-o", binary)
-        text = _run(tool("nvdisasm"), "-g", "-c", binary)
+        run_tool(assembler, "-lineinfo", f"--gpu-name={architecture}", source, "-o", binary)
+        text = run_tool("nvdisasm", "-g", "-c", binary)
     number = 0
     for line in text.splitlines():
         if found := re.search(r'//## File ".*", line (\d+)', line):
@@ -64,10 +69,6 @@ def _disassemble(module: str, target: int) -> tuple[Counter[str], ...]:
         elif (found := re.match(r"\s+/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w+)", line)) and found[1] != "NOP":
             blocks[number][found[1]] += 1
     return blocks
-
-
-def _run(*command: str | Path) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _count_copies(before: Counter[str], after: Counter[str]) -> int:

@@ -30,6 +30,7 @@ from lightly_aug.pretrain_options import PretrainOptions, read_options
 from lightly_aug.train.data import Source
 from lightly_aug.train.module import PretrainModule
 from lightly_aug.train.optimization import Optimization
+from lightly_aug.user_warning import warn_user
 from lightly_aug.weights import BACKBONE, save_backbone
 
 with extra("train"):
@@ -131,7 +132,7 @@ def hold_folder(owner: str, folder: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError):
             held = False
         except OSError as error:  # of a file system without locks
-            warnings.warn(f"{folder} cannot be locked against a second run: {error.strerror}", stacklevel=3)
+            warn_user(f"{folder} cannot be locked against a second run: {error.strerror}")
             held = True
         if not held:
             opened.seek(0)
